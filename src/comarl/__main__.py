@@ -1,0 +1,7 @@
+"""``python -m comarl``."""
+
+import sys
+
+from comarl.cli import main
+
+sys.exit(main())

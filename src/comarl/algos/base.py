@@ -1,0 +1,48 @@
+"""What a driver asks of an algorithm, and what an environment's driver asks of a policy."""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from comarl.types import TimeStep, Trajectory
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """How a team acts: each agent on its own history. No batch axes."""
+
+    def initial_carry(self) -> Any:
+        """The carry before an episode."""
+        ...
+
+    def act(self, carry: Any, ts: TimeStep, key: PRNGKeyArray, explore: bool) -> tuple[Any, Int[Array, " N"]]:
+        """The next carry and the joint action; greedy unless ``explore``. A first step clears the carry itself."""
+        ...
+
+
+class Update(NamedTuple):
+    """What an update returns: the new state and scalars to report."""
+
+    state: Any
+    metrics: dict[str, Float[Array, ""]]
+
+
+@runtime_checkable
+class Algorithm(Protocol):
+    """A learning rule: pure functions of one state pytree."""
+
+    def init(self, key: PRNGKeyArray) -> Any:
+        """The state before learning."""
+        ...
+
+    def policy(self, state: Any, env_steps: Int[Array, ""] | int) -> Policy:
+        """The policy after ``env_steps`` environment steps (exploration may depend on them)."""
+        ...
+
+    def update(self, state: Any, batch: Trajectory, key: PRNGKeyArray) -> Update:
+        """One gradient step on ``batch``."""
+        ...
+
+    def schedules(self, env_steps: int) -> dict[str, float]:
+        """What depends on the environment steps alone, such as ε, to report."""
+        ...

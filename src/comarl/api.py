@@ -1,0 +1,111 @@
+"""The Python interface: the same names and defaults as the command line."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from comarl.algos.base import Policy
+from comarl.envs.base import Env
+from comarl.envs.registry import make_env
+from comarl.errors import ComarlError
+from comarl.experiments import runner
+from comarl.experiments.build import build_env
+from comarl.experiments.methods import require_method
+from comarl.experiments.presets import resolve
+from comarl.experiments.runner import Progress, Run
+from comarl.types import EnvSpec, TimeStep
+
+
+def make(env: str) -> Env:
+    """The environment of that name, such as ``smax/3m`` (``comarl list``), or ``module:function`` of your own.
+
+    Raises:
+        ComarlError: if there is none, with the nearest name; or if its package is not installed.
+    """
+    return make_env(env)
+
+
+def train(method: str, env: str = "smax/3m", *, progress: Progress | None = None, **settings: Any) -> Run:
+    """Train a team; the keyword arguments are the command line's flags (``seeds=3``, ``lr=1e-3``).
+
+    Raises:
+        ComarlError: for an unknown name or a setting that cannot work, or if training breaks down.
+    """
+    require_method(method)
+    return runner.train(resolve(method, env, settings), progress)
+
+
+def evaluate(run: str | Path, episodes: int = 512) -> dict[str, Any]:
+    """Play the greedy policies of a finished run; the same object as ``comarl evaluate RUN --json``."""
+    return runner.evaluate(Path(run), episodes)
+
+
+class TeamPolicy:
+    """A trained team that acts greedily, one joint step at a time.
+
+    Attributes:
+        spec: the sizes it was trained for.
+    """
+
+    def __init__(self, policy: Policy, spec: EnvSpec):
+        self.spec = spec
+        self._policy = policy
+        self._act = jax.jit(lambda carry, ts: policy.act(carry, ts, jax.random.key(0), False))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: an episode begins."""
+        self._carry: Any = self._policy.initial_carry()
+        self._first = True
+
+    def act(self, obs: Any, avail: Any = None) -> np.ndarray:
+        """The team's actions ``[N]``.
+
+        Args:
+            obs: each agent's observation ``[N, D]``.
+            avail: which actions each agent may take ``[N, A]``; all if left out.
+
+        Raises:
+            ComarlError: if the shapes do not fit, or an agent has no available action.
+        """
+        n, d, a = self.spec.num_agents, self.spec.obs_dim, self.spec.num_actions
+        obs = np.asarray(obs, np.float32)
+        avail = np.ones((n, a), bool) if avail is None else np.asarray(avail, bool)
+        if obs.shape != (n, d) or avail.shape != (n, a):
+            raise ComarlError(
+                f"act takes obs {(n, d)} and avail {(n, a)}, got {obs.shape} and {avail.shape} (agents first)"
+            )
+        if not avail.any(-1).all():
+            raise ComarlError("act needs at least one available action for every agent")
+        ts = TimeStep(
+            obs=jnp.asarray(obs),
+            state=jnp.zeros((self.spec.state_dim,)),  # central information, not used in execution
+            avail=jnp.asarray(avail),
+            reward=jnp.zeros((n,)),
+            discount=jnp.ones(()),
+            first=jnp.asarray(self._first),
+            last=jnp.asarray(False),
+        )
+        self._carry, action = self._act(self._carry, ts)
+        self._first = False
+        return np.asarray(action)
+
+
+def load_policy(run: str | Path, seed: int | None = None) -> TeamPolicy:
+    """The trained team of a run folder; of its first seed unless told otherwise.
+
+    Raises:
+        ComarlError: if the folder holds no finished run, or not that seed.
+    """
+    folder = Path(run)
+    config = runner.load_config(folder)
+    env = build_env(config)
+    policies: Mapping[int, Policy] = runner.load_policies(folder, config, env)
+    seed = config.seed if seed is None else seed
+    if seed not in policies:
+        raise ComarlError(f"{folder} has the seeds {', '.join(map(str, policies))}, not {seed}")
+    return TeamPolicy(policies[seed], env.spec)

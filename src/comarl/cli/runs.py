@@ -1,0 +1,66 @@
+"""Commands on finished runs: ``comarl evaluate`` and ``comarl plot``."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from comarl.cli.output import JsonFlag, reporting, showing_progress, table_console
+from comarl.cli.parse import parse
+from comarl.errors import ComarlError
+from comarl.report.summary import score_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Play the greedy policies of a finished run, and the fixed policies on the same episodes."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The run folder."""
+    episodes: int = 512
+    """Episodes for each policy; they are the same ones every time."""
+    json: JsonFlag = False
+    """Print one JSON object on standard output and everything else on standard error."""
+
+
+def evaluate(words: list[str]) -> int:
+    """Play and print the scores."""
+    args = parse(Evaluate, "comarl evaluate", words)
+    with reporting(args.json) as report:
+        with showing_progress() as progress:
+            from comarl.experiments import runner
+
+            summary = runner.evaluate(args.run, args.episodes, progress)
+        table_console().print(score_table(summary))
+        report(summary)
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """Draw the learning curves of one or more runs into one picture."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...", help_behavior_hint="")] = ()
+    """The run folders."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE",
+            help_behavior_hint="(default: RUN/learning_curve.png of a single run, else learning_curves.png)",
+        ),
+    ] = None
+    """The picture; its ending says the format (.png, .pdf, .svg)."""
+
+
+def plot(words: list[str]) -> int:
+    """Draw, and name the file."""
+    args = parse(Plot, "comarl plot", words)
+    if not args.runs:
+        raise ComarlError("comarl plot: which RUN? One or more run folders, as in 'comarl plot runs/demo'")
+    from comarl.report.curves import draw, read_curve
+
+    out = args.out or (args.runs[0] / "learning_curve.png" if len(args.runs) == 1 else Path("learning_curves.png"))
+    draw([read_curve(folder) for folder in args.runs], out)
+    print(f"wrote {out}")
+    return 0

@@ -1,0 +1,273 @@
+"""JaxMARL's environments: SMAX (combat) and MPE (particle worlds).
+
+JaxMARL is imported by the functions that need it: the import takes seconds and the package is optional.
+"""
+
+import contextlib
+import io
+import sys
+import warnings
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from comarl.envs.adapters import smax_units
+from comarl.envs.base import ObservedEnv, make_timestep, select
+from comarl.errors import missing_extra
+from comarl.types import EnvSpec, TimeStep
+
+MPE_IDS: dict[str, str] = {
+    "simple_spread": "MPE_simple_spread_v3",
+    "simple_speaker_listener": "MPE_simple_speaker_listener_v4",
+    "simple_reference": "MPE_simple_reference_v3",
+    "simple_adversary": "MPE_simple_adversary_v3",
+    "simple_crypto": "MPE_simple_crypto_v3",
+    "simple_push": "MPE_simple_push_v3",
+    "simple_tag": "MPE_simple_tag_v3",
+    "simple_world_comm": "MPE_simple_world_comm_v3",
+}
+"""What ``mpe/<name>`` is called in JaxMARL. In the first three every agent is on one team."""
+
+
+def import_jaxmarl() -> Any:
+    """The package ``jaxmarl``, without the two lines that it prints to standard output.
+
+    Raises:
+        ComarlError: if it, or something it needs, is not installed.
+    """
+    try:
+        with _quiet_import():
+            import jaxmarl
+    except ImportError as error:
+        raise missing_extra((error.name or "jaxmarl").split(".")[0], "jaxmarl") from error
+    return jaxmarl
+
+
+@contextlib.contextmanager
+def _quiet_import() -> Generator[None]:
+    # JaxMARL prints while it is imported, and halfway through it puts sys.__stdout__ and sys.__stderr__ in the place of
+    # whatever was sys.stdout and sys.stderr, a progress display or a redirection.
+    kept = {name: getattr(sys, name) for name in ("stdout", "stderr", "__stdout__")}
+    sink = io.StringIO()
+    sys.__dict__.update(stdout=sink, __stdout__=sink)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.__dict__.update(kept)
+
+
+def make_smax(variant: str) -> "Smax":
+    """The scenario ``smax/<variant>``, looked up by its exact name.
+
+    Raises:
+        ComarlError: if JaxMARL is not installed.
+        KeyError: if JaxMARL has no such scenario.
+    """
+    import_jaxmarl()
+    from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
+
+    return Smax(f"smax/{variant}", MAP_NAME_TO_SCENARIO[variant])
+
+
+def make_mpe(variant: str) -> "Mpe":
+    """The particle world ``mpe/<variant>`` of :data:`MPE_IDS`, with discrete actions.
+
+    Raises:
+        ComarlError: if JaxMARL is not installed.
+    """
+    env = import_jaxmarl().make(MPE_IDS[variant], action_type="Discrete")
+    return Mpe(f"mpe/{variant}", env)
+
+
+class SmaxState(NamedTuple):
+    """JaxMARL's state and the reward for arriving in it."""
+
+    world: Any
+    reward: Float[Array, ""]
+
+
+class Smax(ObservedEnv):
+    """Combat against JaxMARL's heuristic enemy (Rutherford et al. 2024).
+
+    Observations are JaxMARL's; the global state is described at :func:`comarl.envs.adapters.smax_units.global_state`.
+    The agents are the allies. The reward is the damage done, as a fraction of the enemies' health, and 1 for a
+    victory. An episode terminates when a team is dead (``won`` if some ally lives), and is truncated after
+    ``max_steps + 1`` transitions: JaxMARL compares its step counter before it counts the step.
+    Dead agents have the action *stop* alone.
+
+    Args:
+        name: the name in the registry.
+        scenario: an entry of JaxMARL's ``MAP_NAME_TO_SCENARIO``.
+    """
+
+    def __init__(self, name: str, scenario: Any):
+        import_jaxmarl()
+        from jaxmarl.environments.smax import HeuristicEnemySMAX
+
+        self._env: Any = HeuristicEnemySMAX(scenario=scenario)
+        self.units: Any = smax_units.speed_up(self._env._env)
+        self._agents: list[str] = list(self._env.agents)
+        allies = int(self._env.num_allies)
+        # Where unit types are drawn anew in every episode, no agent keeps one.
+        drawn = bool(scenario.smacv2_unit_type_generation)
+        self.spec = EnvSpec(
+            name=name,
+            num_agents=allies,
+            obs_dim=int(self._env.observation_spaces[self._agents[0]].shape[0]),
+            state_dim=smax_units.state_size(self.units),
+            num_actions=int(self._env.action_spaces[self._agents[0]].n),
+            max_episode_steps=int(self._env.max_steps) + 1,
+            agent_types=_numbered(allies * [0] if drawn else np.asarray(scenario.unit_types)[:allies].tolist()),
+            outcomes=("won",),
+            reward="shared by the team",
+        )
+
+    def begin(self, key: PRNGKeyArray) -> SmaxState:
+        with jax.numpy_rank_promotion("allow"):
+            return SmaxState(_strong(self._env.reset(key)[1]), jnp.zeros(()))
+
+    def advance(self, state: SmaxState, action: Int[Array, " N"], key: PRNGKeyArray) -> SmaxState:
+        # The observations that come with it are not used, so the compiler drops them.
+        with jax.numpy_rank_promotion("allow"):
+            actions = dict(zip(self._agents, action, strict=True))
+            _, world, reward, _, _ = self._env.step_env(key, state.world, actions)
+            return SmaxState(_strong(world), reward[self._agents[0]])
+
+    def observe(self, state: SmaxState) -> TimeStep:
+        world = state.world.state
+        with jax.numpy_rank_promotion("allow"):
+            obs = self._env.get_obs(state.world)
+            avail = self._env.get_avail_actions(state.world)
+            allies_dead, enemies_dead = self._dead(state)
+            return make_timestep(
+                jnp.stack([obs[agent] for agent in self._agents]),
+                smax_units.global_state(self.units, world),
+                avail=jnp.stack([avail[agent] for agent in self._agents]),
+                reward=state.reward,
+                terminated=allies_dead | enemies_dead,
+                truncated=world.done,
+                first=world.step == 0,
+            )
+
+    def outcome(self, state: SmaxState) -> dict[str, Float[Array, ""]]:
+        allies_dead, enemies_dead = self._dead(state)
+        return {"won": (enemies_dead & ~allies_dead).astype(jnp.float32)}
+
+    def heuristics(self) -> dict[str, Any]:
+        return {"heuristic": AttackNearest(self)}
+
+    def _dead(self, state: SmaxState) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+        alive = state.world.state.unit_alive
+        return ~alive[: self.spec.num_agents].any(), ~alive[self.spec.num_agents :].any()
+
+
+class AttackNearest:
+    """JaxMARL's scripted team: attack the nearest enemy in range until it is dead, else walk towards the enemies.
+
+    Each unit acts on its own observation. It is the very policy that SMAX's enemies follow, and the baseline of the
+    QMIX paper's combat curves (:class:`comarl.algos.base.Policy`).
+    """
+
+    def __init__(self, env: Smax):
+        from jaxmarl.environments.smax.heuristic_enemy import (
+            create_heuristic_policy,
+            get_heuristic_policy_initial_state,
+        )
+
+        self._agents = env.spec.num_agents
+        self._unit_policy: Any = create_heuristic_policy(env.units, team=0, shoot=True, attack_mode="closest")
+        self._unit_state: Any = get_heuristic_policy_initial_state()
+
+    def initial_carry(self) -> Any:
+        """Each unit's target and last attacked enemy, none yet."""
+        return _strong(jax.tree.map(lambda x: jnp.broadcast_to(x, (self._agents, *jnp.shape(x))), self._unit_state))
+
+    def act(self, carry: Any, ts: TimeStep, key: PRNGKeyArray, explore: bool = False) -> tuple[Any, Int[Array, " N"]]:
+        """The team's actions ``[N]``, each of them available; exploring or not makes no difference."""
+        del explore
+        carry = select(ts.first, self.initial_carry(), carry)
+        with jax.numpy_rank_promotion("allow"):
+            choice, carry = jax.vmap(self._unit_policy)(jax.random.split(key, self._agents), carry, ts.obs)
+        # The script moves the dead, too: they have one available action.
+        allowed = ts.avail[jnp.arange(self._agents), choice]
+        return carry, jnp.where(allowed, choice, jnp.argmax(ts.avail, axis=-1)).astype(jnp.int32)
+
+
+class Mpe(ObservedEnv):
+    """A particle world of JaxMARL's MPE with discrete actions (Lowe et al. 2017; Rutherford et al. 2024).
+
+    Agents that observe or can do less than others are padded: observations with zeros, actions with masked ones.
+    The global state is the joined observations, without the padding. Agents differ in type if they differ in
+    observation size, action size or JaxMARL's class of agents. Rewards are each agent's own; where there are
+    adversaries, these are agents like the others and their rewards oppose the others'. Episodes never terminate:
+    they are truncated after ``max_steps + 1`` transitions, because JaxMARL compares its step counter before it counts
+    the step.
+
+    Args:
+        name: the name in the registry.
+        env: JaxMARL's environment.
+    """
+
+    def __init__(self, name: str, env: Any):
+        self._env = env
+        self._agents: list[str] = list(env.agents)
+        obs_sizes = [int(env.observation_spaces[agent].shape[0]) for agent in self._agents]
+        action_sizes = [int(env.action_spaces[agent].n) for agent in self._agents]
+        classes = [_class_of(agent, env.classes) for agent in self._agents]
+        self._avail = np.arange(max(action_sizes)) < np.array(action_sizes)[:, None]
+        self.spec = EnvSpec(
+            name=name,
+            num_agents=len(self._agents),
+            obs_dim=max(obs_sizes),
+            state_dim=sum(obs_sizes),
+            num_actions=max(action_sizes),
+            max_episode_steps=int(env.max_steps) + 1,
+            agent_types=_numbered(list(zip(obs_sizes, action_sizes, classes, strict=True))),
+            reward="per agent",
+        )
+
+    def begin(self, key: PRNGKeyArray) -> Any:
+        with jax.numpy_rank_promotion("allow"):
+            return _strong(self._env.reset(key)[1])
+
+    def advance(self, state: Any, action: Int[Array, " N"], key: PRNGKeyArray) -> Any:
+        with jax.numpy_rank_promotion("allow"):
+            return _strong(self._env.step_env(key, state, dict(zip(self._agents, action, strict=True)))[1])
+
+    def observe(self, state: Any) -> TimeStep:
+        with jax.numpy_rank_promotion("allow"):
+            by_agent = self._env.get_obs(state)
+            rewards = self._env.rewards(state)
+        obs = [by_agent[agent] for agent in self._agents]
+        reward = jnp.stack([rewards[agent].astype(jnp.float32) for agent in self._agents])
+        first = state.step == 0
+        return make_timestep(
+            jnp.stack([jnp.pad(x, (0, self.spec.obs_dim - x.shape[0])) for x in obs]),
+            jnp.concatenate(obs),
+            avail=jnp.asarray(self._avail),
+            reward=jnp.where(first, 0.0, reward),
+            truncated=state.done,
+            first=first,
+        )
+
+
+def _strong(tree: Any) -> Any:
+    """The same arrays without weak types, which would make a second step compile anew."""
+    return jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.asarray(x).dtype), tree)
+
+
+def _numbered(kinds: list[Any]) -> tuple[int, ...]:
+    """Equal things get equal numbers, counted in order of appearance."""
+    distinct = list(dict.fromkeys(kinds))
+    return tuple(distinct.index(kind) for kind in kinds)
+
+
+def _class_of(agent: str, classes: dict[str, list[str] | str]) -> str:
+    # JaxMARL names a class's members in a list, or its only member by a string.
+    return next(name for name, members in classes.items() if agent == members or agent in list(members))

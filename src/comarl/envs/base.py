@@ -1,0 +1,114 @@
+"""The protocol of an environment written in JAX."""
+
+import abc
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from comarl.types import EnvSpec, TimeStep
+
+State = Any
+"""An environment's own state: any pytree of arrays."""
+
+
+class Env(abc.ABC):
+    """A cooperative environment: pure functions of a state, for one team and without batch axes.
+
+    An environment does not reset itself. After a time step with ``last`` the driver calls :meth:`reset`, never
+    :meth:`step` (see :class:`comarl.envs.wrappers.AutoReset`). ``comarl check-env`` tells whether an environment
+    keeps to this protocol.
+    """
+
+    spec: EnvSpec
+
+    @abc.abstractmethod
+    def reset(self, key: PRNGKeyArray) -> tuple[State, TimeStep]:
+        """Begin an episode: a state and a time step with ``first`` set."""
+
+    @abc.abstractmethod
+    def step(self, state: State, action: Int[Array, " N"], key: PRNGKeyArray) -> tuple[State, TimeStep]:
+        """Carry out the joint action."""
+
+    def outcome(self, state: State) -> dict[str, Float[Array, ""]]:
+        """What an episode came to, read off its last state; the names are ``spec.outcomes``."""
+        del state
+        return {}
+
+    def heuristics(self) -> dict[str, Any]:
+        """Fixed policies made for this environment, by name (:class:`comarl.algos.base.Policy`)."""
+        return {}
+
+
+class ObservedEnv(Env):
+    """An environment whose time step can be read off its state: reset and step follow.
+
+    Under ``vmap`` auto-reset computes both a new episode and the old one's next step, and keeps one. Here it picks
+    among the states and observes only the one that it keeps.
+    """
+
+    @abc.abstractmethod
+    def begin(self, key: PRNGKeyArray) -> State:
+        """The state that an episode begins in."""
+
+    @abc.abstractmethod
+    def advance(self, state: State, action: Int[Array, " N"], key: PRNGKeyArray) -> State:
+        """The state after the joint action."""
+
+    @abc.abstractmethod
+    def observe(self, state: State) -> TimeStep:
+        """What the team perceives in ``state``, with the reward and the flags of arriving there."""
+
+    def reset(self, key: PRNGKeyArray) -> tuple[State, TimeStep]:
+        state = self.begin(key)
+        return state, self.observe(state)
+
+    def step(self, state: State, action: Int[Array, " N"], key: PRNGKeyArray) -> tuple[State, TimeStep]:
+        state = self.advance(state, action, key)
+        return state, self.observe(state)
+
+
+def make_timestep(
+    obs: Float[Array, "N D"],
+    state: Float[Array, " S"],
+    *,
+    avail: Array | None = None,
+    num_actions: int | None = None,
+    reward: Array | float = 0.0,
+    terminated: Array | bool = False,
+    truncated: Array | bool = False,
+    first: Array | bool = False,
+) -> TimeStep:
+    """A :class:`TimeStep` from the words most environments use.
+
+    Args:
+        obs: each agent's observation ``[N, D]``.
+        state: the global state ``[S]``.
+        avail: available actions ``[N, A]``; all of ``num_actions`` if left out.
+        num_actions: ``A``, needed only without ``avail``.
+        reward: per agent ``[N]``, or a scalar that all agents share.
+        terminated: whether the episode ended for good (no value follows).
+        truncated: whether a time limit cut it (values are bootstrapped through it). Termination wins over both.
+        first: whether the episode begins here.
+    """
+    agents = obs.shape[0]
+    if avail is None:
+        if num_actions is None:
+            raise ValueError("make_timestep needs avail or num_actions")
+        avail = jnp.ones((agents, num_actions), bool)
+    ended = jnp.asarray(terminated, bool)
+    return TimeStep(
+        obs=jnp.asarray(obs, jnp.float32),
+        state=jnp.asarray(state, jnp.float32),
+        avail=jnp.asarray(avail, bool),
+        reward=jnp.broadcast_to(jnp.asarray(reward, jnp.float32), (agents,)),
+        discount=1.0 - ended.astype(jnp.float32),
+        first=jnp.asarray(first, bool),
+        last=ended | jnp.asarray(truncated, bool),
+    )
+
+
+def select(pred: Array, on_true: Any, on_false: Any) -> Any:
+    """``on_true`` where the scalar ``pred`` holds, else ``on_false``, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(pred, a, b), on_true, on_false)

@@ -1,0 +1,152 @@
+"""Environments by name.
+
+A name is ``family`` or ``family/variant`` (``smax/3m``). A family is looked up exactly, never by a part of its name.
+An environment of the user's own is ``module:function``. Nothing here imports JAX before an environment is made.
+"""
+
+import dataclasses
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from comarl.errors import ComarlError, unknown_name
+
+if TYPE_CHECKING:
+    from comarl.envs.base import Env
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A group of environments.
+
+    Attributes:
+        summary: one line for ``comarl list``.
+        variants: the names after the slash; a single empty name for a family without variants.
+        make: ``module:function`` that takes the variant and returns the environment; imported when first used.
+    """
+
+    summary: str
+    variants: tuple[str, ...]
+    make: str
+
+
+FAMILIES: dict[str, Family] = {
+    "matrix": Family(
+        "one-step matrix games of two agents, exact values known",
+        ("qtran", "qplex-1", "qplex-3", "climbing", "penalty"),
+        "comarl.envs.games.matrix:make",
+    ),
+    "two-step": Family("the QMIX paper's two-step game", ("",), "comarl.envs.games.two_step:make"),
+    "mmdp": Family("the QPLEX paper's two-state game of 100 steps", ("game-1",), "comarl.envs.games.mmdp:make"),
+    "smax": Family(
+        "combat against a scripted enemy (JaxMARL)",
+        (
+            "3m",
+            "2s3z",
+            "25m",
+            "3s5z",
+            "8m",
+            "5m_vs_6m",
+            "10m_vs_11m",
+            "27m_vs_30m",
+            "3s5z_vs_3s6z",
+            "3s_vs_5z",
+            "6h_vs_8z",
+            "smacv2_5_units",
+            "smacv2_10_units",
+            "smacv2_20_units",
+        ),
+        "comarl.envs.adapters.jaxmarl:make_smax",
+    ),
+    "mpe": Family(
+        "particle worlds (JaxMARL's MPE); the last five have adversaries, which are agents like the others",
+        (
+            "simple_spread",
+            "simple_speaker_listener",
+            "simple_reference",
+            "simple_adversary",
+            "simple_crypto",
+            "simple_push",
+            "simple_tag",
+            "simple_world_comm",
+        ),
+        "comarl.envs.adapters.jaxmarl:make_mpe",
+    ),
+}
+"""Every family, in the order in which they are listed."""
+
+
+def names() -> list[str]:
+    """The names of all environments, family by family."""
+    return [_joined(name, variant) for name, family in FAMILIES.items() for variant in family.variants]
+
+
+def make_env(name: str) -> "Env":
+    """The environment of that name, or that ``module:function`` returns.
+
+    >>> make_env("matrix/qtran").spec.num_actions
+    3
+
+    Raises:
+        ComarlError: if the name is unknown, with the nearest one; if a family is named without its variant; if an
+            optional package is missing; or if ``module:function`` cannot be imported or returns something else.
+    """
+    if ":" in name:
+        return _make_own(name)
+    if name not in names():
+        raise _unknown(name)
+    family, _, variant = name.partition("/")
+    module, _, function = FAMILIES[family].make.partition(":")
+    return getattr(importlib.import_module(module), function)(variant)
+
+
+def one_line(error: Exception) -> str:
+    """The type and the first line of an error that somebody else's code raised."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else '(no message)'}"
+
+
+def _joined(family: str, variant: str) -> str:
+    return f"{family}/{variant}" if variant else family
+
+
+def _unknown(name: str) -> ComarlError:
+    family = FAMILIES.get(name.rstrip("/"))
+    if family and family.variants != ("",):
+        some = ", ".join(_joined(name.rstrip("/"), variant) for variant in family.variants[:3])
+        return ComarlError(f"environment '{name}' is a family: choose one, such as {some} ('comarl list' shows all)")
+    bare = [known for known in names() if known.endswith(f"/{name}")]  # too short for the nearest name to be found
+    if bare:
+        return ComarlError(f"unknown environment '{name}': did you mean '{bare[0]}'? ('comarl list' shows all)")
+    return unknown_name("environment", name, names())
+
+
+def _make_own(name: str) -> "Env":
+    from comarl.envs.base import Env
+
+    make = _import_own(name)
+    try:
+        env = make()
+    except ComarlError:
+        raise
+    except Exception as error:
+        raise ComarlError(f"environment '{name}': the function failed with {one_line(error)}") from error
+    if not isinstance(env, Env):
+        raise ComarlError(
+            f"environment '{name}': the function must return a comarl.envs.base.Env, not {type(env).__name__}"
+        )
+    return env
+
+
+def _import_own(name: str) -> Callable[[], Any]:
+    module, _, function = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except Exception as error:  # the user's module may raise anything
+        raise ComarlError(f"environment '{name}': cannot import '{module}': {one_line(error)}") from error
+    if not callable(found):
+        raise ComarlError(f"environment '{name}': the module '{module}' has no function '{function}'")
+    return found

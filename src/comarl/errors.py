@@ -1,0 +1,32 @@
+"""The one exception a user sees."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ComarlError(Exception):
+    """A mistake or a fault that a user can act on.
+
+    The message is one line that says what is wrong and what to do. The command line prints it without a
+    traceback and exits with status 2.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ComarlError:
+    """The error for a name that is not in a registry, with the nearest known name.
+
+    >>> str(unknown_name("method", "qmx", ["iql", "qmix"]))
+    "unknown method 'qmx': did you mean 'qmix'? ('comarl list' shows all)"
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return ComarlError(f"unknown {kind} '{name}': {hint}('comarl list' shows all)")
+
+
+def missing_extra(package: str, extra: str) -> ComarlError:
+    """The error for an optional package that is not installed.
+
+    >>> str(missing_extra("jaxmarl", "jaxmarl"))
+    "the package 'jaxmarl' is not installed: pip install 'comarl[jaxmarl]'"
+    """
+    return ComarlError(f"the package '{package}' is not installed: pip install 'comarl[{extra}]'")

@@ -1,0 +1,113 @@
+"""From a configuration to the objects that run it."""
+
+import math
+
+import optax
+from jaxtyping import PRNGKeyArray
+
+from comarl.algos.qlearning import QLearning
+from comarl.envs.base import Env
+from comarl.envs.registry import make_env
+from comarl.envs.wrappers import OneAgent
+from comarl.experiments.config import LearnerConfig, MixerConfig, RunConfig
+from comarl.memory.replay import make_replay
+from comarl.mixers.base import AbstractMixer
+from comarl.mixers.iql import IQL
+from comarl.mixers.qmix import QMIX, QMIXNS, QMIXLin
+from comarl.mixers.vdn import VDN, VDNS
+from comarl.nets.agents import Agent
+from comarl.training.learner import Learner
+from comarl.training.ondevice import OnDevice
+from comarl.types import EnvSpec
+
+
+def build_env(config: RunConfig) -> Env:
+    """The environment as the method sees it."""
+    env = make_env(config.env)
+    return OneAgent(env, config.learner.team_reward) if config.method == "joint" else env
+
+
+def build_mixer(method: str, spec: EnvSpec, config: MixerConfig, key: PRNGKeyArray) -> AbstractMixer:
+    """The mixer of that method."""
+    n, s = spec.num_agents, spec.state_dim
+    hyper = {"embed": config.embed, "hyper_layers": config.hyper_layers, "hyper_hidden": config.hyper_hidden}
+    match method:
+        case "iql" | "joint":
+            return IQL()
+        case "vdn":
+            return VDN()
+        case "vdn-s":
+            return VDNS(s, embed=config.embed, key=key)
+        case "qmix":
+            return QMIX(n, s, **hyper, key=key)
+        case "qmix-ns":
+            return QMIXNS(n, embed=config.embed, key=key)
+        case "qmix-lin":
+            return QMIXLin(n, s, **hyper, key=key)
+        case _:
+            raise ValueError(method)
+
+
+def build_optimiser(config: LearnerConfig, updates: int = 1) -> optax.GradientTransformation:
+    """Clipping by global norm, then the optimiser, whose learning rate falls over so many updates."""
+    lr = config.lr
+    if config.lr_decay < 1:
+        lr = optax.exponential_decay(config.lr, transition_steps=updates, decay_rate=config.lr_decay)
+    rules = {
+        "adam": optax.adam(lr),
+        "rmsprop": optax.rmsprop(lr, decay=0.99, eps=1e-5, eps_in_sqrt=False),  # PyTorch's: ε outside the root
+    }
+    return optax.chain(optax.clip_by_global_norm(config.grad_clip), rules[config.optimiser])
+
+
+def total_updates(config: RunConfig) -> int:
+    """Updates in the whole training of a seed, at least 1."""
+    steps = max(0, config.steps - config.learner.learning_starts)
+    return max(1, steps // (config.num_envs * config.length) * config.learner.updates)
+
+
+def build_algorithm(config: RunConfig, spec: EnvSpec) -> QLearning:
+    """The learning rule with its networks."""
+    agent, learner = config.agent, config.learner
+    return QLearning(
+        make_agent=lambda key: Agent(
+            spec,
+            key=key,
+            kind=agent.cell,
+            hidden=agent.hidden,
+            last_action=agent.last_action,
+            agent_id=agent.agent_id,
+            sharing=agent.sharing,
+        ),
+        make_mixer=lambda key: build_mixer(config.method, spec, config.mixer, key),
+        optimiser=build_optimiser(learner, total_updates(config)),
+        epsilon=optax.linear_schedule(learner.epsilon_start, learner.epsilon_end, learner.epsilon_steps),
+        gamma=learner.gamma,
+        lambda_=learner.td_lambda,
+        team_reward=learner.team_reward,
+        target_update=learner.target_update,
+        target_interval=learner.target_interval,
+        target_tau=learner.target_tau,
+    )
+
+
+def build_driver(config: RunConfig, env: Env) -> OnDevice:
+    """The compiled loop for that environment."""
+    per_iteration = config.num_envs * config.length
+    memory = make_replay(max(1, config.learner.buffer_steps // per_iteration), config.learner.batch_size)
+    learner = Learner(
+        build_algorithm(config, env.spec),
+        memory,
+        updates=config.learner.updates,
+        # The iteration whose own steps complete learning_starts is the first that learns.
+        starts=max(0, math.ceil(config.learner.learning_starts / per_iteration) - 1),
+    )
+    return OnDevice(
+        env,
+        learner,
+        num_envs=config.num_envs,
+        length=config.length,
+        # A run shorter than eval_every is evaluated at its end, not trained on until then.
+        iterations=max(1, round(min(config.eval_every, config.steps) / per_iteration)),
+        episodes=config.eval_episodes,
+    )

@@ -1,0 +1,223 @@
+"""The configuration of a run: frozen dataclasses whose field docs become ``--help``.
+
+Nothing here imports JAX, so that the command line answers at once. Field names are unique over all groups, so
+that they are flags (``--lr``) and keyword arguments (``lr=``) without prefixes.
+"""
+
+import dataclasses
+import math
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from comarl.errors import ComarlError, unknown_name
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentConfig:
+    """The agents' network."""
+
+    cell: Literal["gru", "lstm", "mlp"] = "gru"
+    """Memory: a GRU, an LSTM, or none."""
+    hidden: int = 64
+    """Width of encoder and memory."""
+    last_action: bool = True
+    """Whether an agent sees its own last action."""
+    agent_id: bool = True
+    """Whether an agent sees its own index."""
+    sharing: Literal["shared", "agent", "type"] = "shared"
+    """One set of parameters for all agents, one per agent, or one per type of agent."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MixerConfig:
+    """The mixer; methods without a mixing network ignore it."""
+
+    embed: int = 32
+    """Width of the mixing network."""
+    hyper_layers: Literal[1, 2] = 2
+    """Layers of each hypernetwork: 1 as in the ICML paper, 2 as in JMLR and PyMARL."""
+    hyper_hidden: int = 64
+    """Hidden width of a two-layer hypernetwork."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnerConfig:
+    """Q-learning from replay."""
+
+    optimiser: Literal["rmsprop", "adam"] = "adam"
+    """RMSprop (α .99, ε 1e-5) as in PyMARL, or Adam."""
+    lr: float = 5e-4
+    """Learning rate."""
+    lr_decay: float = 1.0
+    """What is left of the learning rate at the end of training; it falls exponentially, 1 keeps it."""
+    grad_clip: float = 10.0
+    """The gradient's global norm is clipped to this."""
+    gamma: float = 0.99
+    """Discount γ."""
+    td_lambda: float = 0.6
+    """λ of the targets; 0 gives one-step targets."""
+    team_reward: Literal["mean", "sum", "individual"] = "mean"
+    """How the learned (and scored) reward is formed from the agents' rewards."""
+    target_update: Literal["hard", "soft"] = "hard"
+    """Copy the target network every so often, or move it a little at every update."""
+    target_interval: int = 200
+    """Updates between hard copies (counted in updates, not episodes)."""
+    target_tau: float = 0.01
+    """Share of the online network in a soft update."""
+    epsilon_start: float = 1.0
+    """ε of the exploration at the start."""
+    epsilon_end: float = 0.05
+    """ε at the end of the annealing."""
+    epsilon_steps: int = 50_000
+    """Environment steps over which ε is annealed linearly."""
+    buffer_steps: int = 200_000
+    """Environment steps kept in the replay."""
+    batch_size: int = 32
+    """Sequences in a batch."""
+    updates: int = 8
+    """Updates per iteration."""
+    learning_starts: int = 5_000
+    """Environment steps before the first update."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What is run, for how long, and where results go."""
+
+    method: str = "qmix"
+    """What is learned ('comarl list' shows all)."""
+    env: str = "smax/3m"
+    """Where ('comarl list' shows all, or MODULE:FUNCTION of your own)."""
+    seeds: int = 1
+    """How many seeds are trained."""
+    seed: int = 0
+    """The first seed; the others follow it."""
+    steps: int = 1_000_000
+    """Environment steps per seed."""
+    num_envs: int = 32
+    """Environments side by side."""
+    length: int = 64
+    """Steps collected per environment and iteration; the length of a replayed sequence."""
+    eval_every: int = 100_000
+    """Environment steps between evaluations."""
+    eval_episodes: int = 128
+    """Episodes per evaluation."""
+    run: Path | None = None
+    """Folder of the results; runs/METHOD-ENV if left out."""
+    agent: AgentConfig = AgentConfig()
+    mixer: MixerConfig = MixerConfig()
+    learner: LearnerConfig = LearnerConfig()
+    tensorboard: bool = False
+    """Write TensorBoard files too (needs the extra 'tensorboard')."""
+    overwrite: bool = False
+    """Replace what the run folder holds."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.run or Path("runs") / f"{self.method}-{self.env.replace('/', '-').replace(':', '-')}"
+
+
+MAX_COUNT = 2**31
+"""No count is as large: they are 32-bit integers in the compiled program."""
+
+GROUPS: dict[str, type] = {"agent": AgentConfig, "mixer": MixerConfig, "learner": LearnerConfig}
+
+
+def setting_names() -> dict[str, str | None]:
+    """Every setting with the group it stands in (None: the run itself)."""
+    own: dict[str, str | None] = {f.name: None for f in dataclasses.fields(RunConfig) if f.name not in GROUPS}
+    return own | {f.name: group for group, c in GROUPS.items() for f in dataclasses.fields(c)}
+
+
+def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
+    """``config`` with some settings changed, by their flat names.
+
+    Raises:
+        ComarlError: for an unknown name or a value of the wrong type.
+
+    >>> with_settings(RunConfig(), {"lr": 1e-3, "seeds": 3}).learner.lr
+    0.001
+    """
+    groups = setting_names()
+    changes: dict[str | None, dict[str, Any]] = {}
+    for name, value in settings.items():
+        if name not in groups:
+            raise unknown_name("setting", name, groups)
+        owner = GROUPS[groups[name] or ""] if groups[name] else RunConfig
+        changes.setdefault(groups[name], {})[name] = _typed(name, value, typing.get_type_hints(owner)[name])
+    top = changes.pop(None, {})
+    nested = {g: dataclasses.replace(getattr(config, g), **c) for g, c in changes.items() if g}
+    return dataclasses.replace(config, **top, **nested)
+
+
+def _typed(name: str, value: Any, expected: Any) -> Any:
+    if typing.get_origin(expected) is Literal:
+        if value not in typing.get_args(expected):
+            choices = ", ".join(map(str, typing.get_args(expected)))
+            raise ComarlError(f"{name}={value!r}: choose one of {choices}")
+        return value
+    if expected == Path | None:
+        if not isinstance(value, str | Path | None):
+            raise ComarlError(f"{name}={value!r}: expected a path")
+        return None if value is None else Path(value)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+        raise ComarlError(f"{name}={value!r}: expected {expected.__name__}")
+    return value
+
+
+def check(config: RunConfig) -> None:
+    """Refuse settings that cannot work.
+
+    Raises:
+        ComarlError: naming the setting and its range.
+    """
+    learner = config.learner
+    positive = {n: getattr(config, n) for n in ("seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes")}
+    positive |= {n: getattr(learner, n) for n in ("lr", "grad_clip", "target_interval", "epsilon_steps")}
+    positive |= {n: getattr(learner, n) for n in ("buffer_steps", "batch_size", "updates")}
+    positive |= {"hidden": config.agent.hidden, "embed": config.mixer.embed}
+    positive |= {"hyper_hidden": config.mixer.hyper_hidden}
+    for name, value in positive.items():
+        if not (value > 0 and math.isfinite(value)):
+            raise ComarlError(f"{name}={value}: must be positive")
+    if not 0 < learner.lr_decay <= 1:
+        raise ComarlError(f"lr_decay={learner.lr_decay}: must be above 0 and at most 1")
+    for name in ("gamma", "td_lambda", "target_tau", "epsilon_start", "epsilon_end"):
+        if not 0 <= getattr(learner, name) <= 1:
+            raise ComarlError(f"{name}={getattr(learner, name)}: must lie between 0 and 1")
+    counted = {"seed": config.seed, "learning_starts": learner.learning_starts}
+    for name, value in counted.items():
+        if value < 0:
+            raise ComarlError(f"{name}={value}: must not be negative")
+    # Counters are 32 bits wide: beyond them ε would start anew and seeds would not fit.
+    for name, value in (positive | counted).items():
+        if isinstance(value, int) and value >= MAX_COUNT - config.seeds:
+            raise ComarlError(f"{name}={value}: must be below {MAX_COUNT - config.seeds}")
+    if learner.learning_starts >= config.steps:
+        raise ComarlError(
+            f"learning_starts={learner.learning_starts} is not below steps={config.steps}: nothing would be learned"
+        )
+
+
+def to_json(config: RunConfig) -> dict[str, Any]:
+    """What determines a run's result, as plain data (where and whether it is written is left out)."""
+    data = dataclasses.asdict(config)
+    for name in ("run", "overwrite", "tensorboard"):
+        del data[name]
+    return data
+
+
+def from_json(data: dict[str, Any]) -> RunConfig:
+    """The configuration that :func:`to_json` wrote.
+
+    Raises:
+        ComarlError: if a field is unknown or has the wrong type.
+    """
+    flat = {k: v for k, v in data.items() if k not in GROUPS}
+    for group in GROUPS:
+        flat |= data.get(group, {})
+    return with_settings(RunConfig(), flat)

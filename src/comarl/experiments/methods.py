@@ -1,0 +1,55 @@
+"""The methods by name, without importing JAX."""
+
+import dataclasses
+
+from comarl.errors import ComarlError, unknown_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A line of ``comarl list``.
+
+    Attributes:
+        summary: how Q_tot is built, in one line.
+        source: the paper.
+        team_value: whether there is one value for the team, which needs one reward for the team.
+    """
+
+    summary: str
+    source: str
+    team_value: bool = True
+
+
+METHODS = {
+    "iql": Method("independent Q-learners, one loss per agent", "Tan 1993", team_value=False),
+    "vdn": Method("Q_tot = Σ Q_i", "Sunehag et al. 2018"),
+    "vdn-s": Method("Q_tot = Σ Q_i + V(s)", "Rashid et al. 2018, §6.1"),
+    "qmix": Method("Q_tot monotone in every Q_i, weights from the state", "Rashid et al. 2018, 2020"),
+    "qmix-ns": Method("QMIX with weights that ignore the state", "Rashid et al. 2018, §6.1"),
+    "qmix-lin": Method("Q_tot = Σ |w_i(s)| Q_i + b(s)", "Rashid et al. 2018, §6.1"),
+    "joint": Method("one central Q over all joint actions (the upper reference)", "Watkins 1989"),
+}
+
+
+def require_method(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        ComarlError: if there is none, with the nearest name.
+    """
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    return METHODS[name]
+
+
+def require_team_reward(name: str, how: str) -> None:
+    """Refuse rewards per agent for a method with one value for the team.
+
+    Raises:
+        ComarlError: naming the methods that can.
+    """
+    if how == "individual" and METHODS[name].team_value:
+        able = ", ".join(n for n, m in METHODS.items() if not m.team_value)
+        raise ComarlError(
+            f"'{name}' learns one value for the team: use --team-reward mean or sum, or a method of {able}"
+        )

@@ -1,0 +1,128 @@
+"""Agents: from each agent's own history to its utilities.
+
+The DRQN agent of PyMARL (Hausknecht and Stone 2015; Rashid et al. 2018): Linear, ReLU, a recurrent cell, Linear.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from comarl.nets.cells import AbstractCell, CellKind, make_cell
+from comarl.nets.layers import Linear
+from comarl.nets.sharing import Shared, Sharing
+from comarl.types import EnvSpec, TimeStep
+
+
+class AgentCarry(NamedTuple):
+    """What the agents bring from one step to the next.
+
+    Attributes:
+        memory: the cells' state, leaves ``[N, H]``.
+        last_action: what each agent did before, ``[N]``; meaningless on the first step of an episode.
+    """
+
+    memory: Any
+    last_action: Int[Array, "*batch N"]
+
+
+class Utilities(NamedTuple):
+    """What agents compute from their histories: values of their own actions and the hidden state behind them."""
+
+    q: Float[Array, "*batch N A"]
+    hidden: Float[Array, "*batch N H"]
+
+
+class Body(eqx.Module):
+    """One agent's network: encoder, memory, head; leading axes are free."""
+
+    encoder: Linear
+    cell: AbstractCell
+    head: Linear
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, kind: CellKind, *, key: PRNGKeyArray):
+        e_key, c_key, h_key = jax.random.split(key, 3)
+        self.encoder = Linear(inputs, hidden, key=e_key)
+        self.cell = make_cell(kind, hidden, hidden, key=c_key)
+        self.head = Linear(hidden, outputs, key=h_key)
+
+    def unroll(
+        self, memory: Any, x: Float[Array, "T *batch inputs"], first: Bool[Array, "T *shorter"]
+    ) -> tuple[Any, Utilities]:
+        """Memory after and utilities at each of ``T`` steps."""
+        gates = self.cell.project(jax.nn.relu(self.encoder(x)))
+        memory, hidden = self.cell.scan(memory, gates, first)
+        return memory, Utilities(self.head(hidden), hidden)
+
+
+class Agent(eqx.Module):
+    """The utilities Q_i(τ_i, ·) of all ``N`` agents of a team.
+
+    Each agent sees its observation and, as options, its own last action and its index, both one-hot.
+    """
+
+    body: Shared[Body]
+    num_agents: int = eqx.field(static=True)
+    num_actions: int = eqx.field(static=True)
+    use_last_action: bool = eqx.field(static=True)
+    use_agent_id: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        *,
+        key: PRNGKeyArray,
+        kind: CellKind = "gru",
+        hidden: int = 64,
+        last_action: bool = True,
+        agent_id: bool = True,
+        sharing: Sharing = "shared",
+    ):
+        inputs = spec.obs_dim + last_action * spec.num_actions + agent_id * spec.num_agents
+        self.body = Shared(lambda k: Body(inputs, hidden, spec.num_actions, kind, key=k), sharing, spec.types, key=key)
+        self.num_agents, self.num_actions = spec.num_agents, spec.num_actions
+        self.use_last_action, self.use_agent_id = last_action, agent_id
+
+    def initial_carry(self) -> AgentCarry:
+        """The carry before an episode, without batch axes."""
+        memory = self.body.module.cell.initial_state((self.num_agents,))
+        return AgentCarry(memory, jnp.zeros((self.num_agents,), jnp.int32))
+
+    def __call__(self, carry: AgentCarry, ts: TimeStep) -> tuple[Any, Utilities]:
+        """One joint step: the new memory and the utilities ``[*batch, N, A]``."""
+        one = jax.tree.map(lambda x: x[None], ts)
+        memory, out = self.unroll(carry, one, jnp.zeros((0, *carry.last_action.shape), jnp.int32))
+        return memory, jax.tree.map(lambda x: x[0], out)
+
+    def unroll(
+        self, carry: AgentCarry, ts: TimeStep, action: Int[Array, "T_minus_1 *batch N"]
+    ) -> tuple[Any, Utilities]:
+        """``T`` joint steps, as calling the agent ``T`` times but with its products batched.
+
+        Batch axes are taken here and not by ``jax.vmap``: a mapped weight gradient is one product per batch entry.
+
+        Args:
+            carry: on entering ``ts[0]``.
+            ts: the time steps ``[T, *batch, ...]``.
+            action: what was done at ``ts[:-1]``, ``[T - 1, *batch, N]``.
+
+        Returns:
+            The memory after the last step, the utilities ``[T, *batch, N, A]`` and hidden states ``[..., N, H]``.
+        """
+        last_action = jnp.concatenate([carry.last_action[None], action])
+        x = self._inputs(ts, last_action)
+        agents = x.ndim - 2
+        unroll = self.body.map(Body.unroll, in_axes=(agents - 1, agents, None), out_axes=(agents - 1, agents))
+        return unroll(carry.memory, x, ts.first)
+
+    def _inputs(self, ts: TimeStep, last_action: Int[Array, "T *batch N"]) -> Float[Array, "T *batch N inputs"]:
+        parts = [ts.obs]
+        if self.use_last_action:
+            done = jax.nn.one_hot(last_action, self.num_actions)
+            parts.append(jnp.where(ts.first[..., None, None], 0.0, done))
+        if self.use_agent_id:
+            ids = jnp.eye(self.num_agents)
+            parts.append(jnp.broadcast_to(ids, (*ts.obs.shape[:-1], self.num_agents)))
+        return jnp.concatenate(parts, axis=-1)

@@ -1,0 +1,48 @@
+"""Linear maps and small networks on arrays with any leading axes."""
+
+import math
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+class Linear(eqx.Module):
+    """``x @ weight + bias``, initialised uniformly in ±1/sqrt(inputs) like PyTorch's.
+
+    The weight is stored ``[inputs, outputs]`` and stands on the right, so that batch axes stay in front and a
+    mapped call is one matrix product without a transpose.
+    """
+
+    weight: Float[Array, "inputs outputs"]
+    bias: Float[Array, " outputs"] | None
+
+    def __init__(self, inputs: int, outputs: int, *, key: PRNGKeyArray, use_bias: bool = True):
+        bound = 1 / math.sqrt(inputs)
+        w_key, b_key = jax.random.split(key)
+        self.weight = jax.random.uniform(w_key, (inputs, outputs), minval=-bound, maxval=bound)
+        self.bias = jax.random.uniform(b_key, (outputs,), minval=-bound, maxval=bound) if use_bias else None
+
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        y = x @ self.weight
+        return y if self.bias is None else y + _rank_like(self.bias, y)
+
+
+class MLP(eqx.Module):
+    """Linear layers with ReLU between them; ``sizes`` are the widths from input to output."""
+
+    layers: tuple[Linear, ...]
+
+    def __init__(self, sizes: tuple[int, ...], *, key: PRNGKeyArray):
+        keys = jax.random.split(key, len(sizes) - 1)
+        self.layers = tuple(Linear(i, o, key=k) for i, o, k in zip(sizes[:-1], sizes[1:], keys, strict=True))
+
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        for layer in self.layers[:-1]:
+            x = jax.nn.relu(layer(x))
+        return self.layers[-1](x)
+
+
+def _rank_like(vector: Array, like: Array) -> Array:
+    """``vector`` with leading axes of one, as broadcasting without rank promotion asks for."""
+    return vector.reshape((1,) * (like.ndim - 1) + vector.shape)

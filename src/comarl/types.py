@@ -1,0 +1,90 @@
+"""The data that flows between environments, agents and learners.
+
+Shape letters, used in every docstring:
+
+=====  =============================================================
+``T``  time steps of a sequence (a sequence has ``T + 1`` time steps and ``T`` transitions)
+``B``  sequences, or environments stepped side by side
+``N``  agents
+``A``  actions of one agent (padded to the largest, see ``avail``)
+``D``  features of one agent's observation (padded likewise)
+``S``  features of the global state
+``H``  features of one agent's recurrent state
+=====  =============================================================
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int
+
+
+class TimeStep(NamedTuple):
+    """What a team perceives at one moment; reward and discount are those received *on arrival* here.
+
+    Attributes:
+        obs: each agent's observation.
+        state: the global state; only central training may look at it.
+        avail: which actions each agent may take now; at least one per agent, also at the last step.
+        reward: each agent's reward for the step that led here, zero at the first.
+        discount: 0 if the episode terminated here, else 1; a time limit is not a termination and keeps 1.
+        first: whether an episode begins here.
+        last: whether an episode ends here, by termination or by truncation.
+    """
+
+    obs: Float[Array, "*batch N D"]
+    state: Float[Array, "*batch S"]
+    avail: Bool[Array, "*batch N A"]
+    reward: Float[Array, "*batch N"]
+    discount: Float[Array, "*batch"]
+    first: Bool[Array, "*batch"]
+    last: Bool[Array, "*batch"]
+
+
+class Trajectory(NamedTuple):
+    """``T`` transitions, ``T + 1`` time steps, of ``B`` environments; time is the leading axis.
+
+    The transition ``t -> t + 1`` is real unless ``ts.last[t]``: then ``t + 1`` is the first step of the next
+    episode (auto-reset takes a step of its own) and nothing may be learned from it.
+
+    Attributes:
+        ts: what was perceived, ``[T + 1, B, ...]``.
+        action: what was done at ``ts[:-1]``, ``[T, B, N]``.
+        carry: the policy's carry on entering ``ts[0]``, ``[B, ...]``.
+    """
+
+    ts: TimeStep
+    action: Int[Array, "T B N"]
+    carry: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvSpec:
+    """The sizes and the meaning of an environment's arrays.
+
+    Attributes:
+        name: the name in the registry, such as ``smax/3m``.
+        num_agents: ``N``.
+        obs_dim: ``D``.
+        state_dim: ``S``.
+        num_actions: ``A``.
+        max_episode_steps: no episode has more transitions than this.
+        agent_types: one number per agent; agents of equal type may share parameters. Empty: all of one type.
+        outcomes: names of what :meth:`comarl.envs.base.Env.outcome` reports, such as ``won``.
+        reward: how the environment's reward is meant, for the reports.
+    """
+
+    name: str
+    num_agents: int
+    obs_dim: int
+    state_dim: int
+    num_actions: int
+    max_episode_steps: int
+    agent_types: tuple[int, ...] = ()
+    outcomes: tuple[str, ...] = ()
+    reward: str = "shared by the team"
+
+    @property
+    def types(self) -> tuple[int, ...]:
+        """``agent_types``, one number per agent even where the environment names none."""
+        return self.agent_types or (0,) * self.num_agents

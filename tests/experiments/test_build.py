@@ -1,0 +1,172 @@
+"""From a configuration to what runs: optimisers against their formulas written out, sizes, and who gets which mixer."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from comarl.envs.wrappers import OneAgent
+from comarl.experiments import build
+from comarl.experiments.build import build_driver, build_env, build_mixer, build_optimiser, total_updates
+from comarl.experiments.config import LearnerConfig, MixerConfig, RunConfig, with_settings
+from comarl.experiments.methods import METHODS
+from comarl.mixers.iql import IQL
+from comarl.mixers.qmix import QMIX, QMIXNS, QMIXLin
+from comarl.mixers.vdn import VDN, VDNS
+from comarl.nets.cells import LSTM
+from tests.probes import Lottery, make_driver
+
+KEY = jax.random.key(0)
+STEPS = 6
+# Two arrays of parameters, so that the norm is over both; the gradients' norms lie on both sides of the clip at 1.
+DRAW = np.random.default_rng(0)
+GRADIENTS = [{"w": DRAW.normal(size=3) * 0.1 * 3**k, "b": DRAW.normal(size=2) * 0.1 * 3**k} for k in range(STEPS)]
+
+
+def clipped(gradient: dict[str, np.ndarray], limit: float) -> dict[str, np.ndarray]:
+    """Pascanu et al. 2013: g · min(1, limit / ‖g‖), the norm over all parameters together."""
+    norm = np.sqrt(sum((g**2).sum() for g in gradient.values()))
+    return {k: g * min(1.0, limit / norm) for k, g in gradient.items()}
+
+
+def rmsprop(lr: float) -> list[dict[str, np.ndarray]]:
+    """PyTorch's: v ← α v + (1 - α) g², Δ = -lr g / (√v + ε), with α = .99 and ε = 1e-5 outside the root."""
+    v, steps = {"w": np.zeros(3), "b": np.zeros(2)}, []
+    for gradient in GRADIENTS:
+        g = clipped(gradient, 1.0)
+        v = {k: 0.99 * v[k] + 0.01 * g[k] ** 2 for k in v}
+        steps.append({k: -lr * g[k] / (np.sqrt(v[k]) + 1e-5) for k in v})
+    return steps
+
+
+def adam(lr: float) -> list[dict[str, np.ndarray]]:
+    """Kingma and Ba 2015, algorithm 1, with β = (.9, .999) and ε = 1e-8."""
+    m, v, steps = {"w": np.zeros(3), "b": np.zeros(2)}, {"w": np.zeros(3), "b": np.zeros(2)}, []
+    for t, gradient in enumerate(GRADIENTS, start=1):
+        g = clipped(gradient, 1.0)
+        m = {k: 0.9 * m[k] + 0.1 * g[k] for k in m}
+        v = {k: 0.999 * v[k] + 0.001 * g[k] ** 2 for k in v}
+        steps.append({k: -lr * (m[k] / (1 - 0.9**t)) / (np.sqrt(v[k] / (1 - 0.999**t)) + 1e-8) for k in m})
+    return steps
+
+
+@pytest.mark.parametrize(("name", "formula"), [("rmsprop", rmsprop), ("adam", adam)])
+def test_optimiser_is_its_formula_after_clipping_by_global_norm(name: Any, formula: Any) -> None:
+    norms = [np.sqrt((g["w"] ** 2).sum() + (g["b"] ** 2).sum()) for g in GRADIENTS]
+    assert min(norms) < 1 < max(norms)
+    optimiser = build_optimiser(LearnerConfig(optimiser=name, lr=0.01, grad_clip=1.0))
+    update = jax.jit(optimiser.update)
+    state = optimiser.init({"w": jnp.zeros(3), "b": jnp.zeros(2)})
+    for gradient, want in zip(GRADIENTS, formula(0.01), strict=True):
+        change, state = update(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), gradient), state)
+        for k in want:
+            np.testing.assert_allclose(change[k], want[k], rtol=1e-4)
+
+
+def test_rmsprop_keeps_epsilon_outside_the_root() -> None:
+    """Seen where gradients are tiny: |Δ| = lr g / (.1 g + 1e-5), against lr g / √(.01 g² + 1e-5)."""
+    optimiser = build_optimiser(LearnerConfig(optimiser="rmsprop", lr=1.0))
+    change, _ = optimiser.update(jnp.asarray(1e-4), optimiser.init(jnp.asarray(0.0)))
+    np.testing.assert_allclose(change, -1e-4 / (1e-5 + 1e-5), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("decay", "left"), [(1.0, [1, 1, 1]), (0.01, [1, 0.1, 0.01])])
+def test_learning_rate_falls_exponentially_over_the_updates(decay: float, left: list[float]) -> None:
+    """With a constant gradient each step of Adam is the learning rate itself."""
+    optimiser = build_optimiser(LearnerConfig(optimiser="adam", lr=0.5, lr_decay=decay), updates=10)
+    state = optimiser.init(jnp.asarray(0.0))
+    changes = []
+    for _ in range(11):
+        change, state = optimiser.update(jnp.asarray(2.0), state)
+        changes.append(float(change))
+    np.testing.assert_allclose([changes[0], changes[5], changes[10]], -0.5 * np.array(left), rtol=1e-4)
+
+
+def test_updates_of_a_whole_training() -> None:
+    sizes = {"num_envs": 4, "length": 6, "updates": 2}
+    config = with_settings(RunConfig(), sizes | {"steps": 240, "learning_starts": 48})
+    assert total_updates(config) == 2 * (240 - 48) / 24
+    assert total_updates(with_settings(config, {"steps": 50})) == 1
+
+
+CLASSES = {"iql": IQL, "vdn": VDN, "vdn-s": VDNS, "qmix": QMIX, "qmix-ns": QMIXNS, "qmix-lin": QMIXLin, "joint": IQL}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_its_mixer(method: str) -> None:
+    mixer = jax.eval_shape(lambda: build_mixer(method, Lottery().spec, MixerConfig(), KEY))
+    assert type(mixer) is CLASSES[method]
+
+
+def test_mixer_settings_arrive() -> None:
+    spec = Lottery().spec  # 2 agents, 3 features of the state
+    mixer = jax.eval_shape(lambda: build_mixer("qmix", spec, MixerConfig(embed=5, hyper_hidden=7), KEY))
+    assert [layer.weight.shape for layer in mixer.w1.layers] == [(3, 7), (7, 2 * 5)]
+    mixer = jax.eval_shape(lambda: build_mixer("qmix", spec, MixerConfig(embed=5, hyper_layers=1), KEY))
+    assert [layer.weight.shape for layer in mixer.w1.layers] == [(3, 2 * 5)]
+
+
+def test_an_unknown_method_is_no_mixer() -> None:
+    with pytest.raises(ValueError, match="qmux"):
+        build_mixer("qmux", Lottery().spec, MixerConfig(), KEY)
+
+
+def test_agent_settings_arrive() -> None:
+    driver = make_driver(Lottery(), cell="lstm", hidden=6, last_action=False, agent_id=False, sharing="agent")
+    agent = jax.eval_shape(driver.learner.algorithm.init, KEY).online.agent
+    assert isinstance(agent.body.module.cell, LSTM)
+    assert agent.body.module.encoder.weight.shape == (2, 4, 6)  # agents, features of the observation, width
+    assert (agent.use_last_action, agent.use_agent_id) == (False, False)
+
+
+def test_learner_settings_arrive() -> None:
+    algorithm: Any = make_driver(
+        Lottery(), gamma=0.9, td_lambda=0.3, team_reward="sum", target_update="soft", target_tau=0.2, target_interval=7
+    ).learner.algorithm
+    got = (algorithm.gamma, algorithm.lambda_, algorithm.team_reward)
+    assert got == (0.9, 0.3, "sum")
+    assert (algorithm.target_update, algorithm.target_tau, algorithm.target_interval) == ("soft", 0.2, 7)
+
+
+def test_epsilon_is_linear_in_environment_steps() -> None:
+    algorithm: Any = make_driver(Lottery(), epsilon_start=0.9, epsilon_end=0.1, epsilon_steps=400).learner.algorithm
+    np.testing.assert_allclose([algorithm.epsilon(n) for n in (0, 100, 400, 9999)], [0.9, 0.7, 0.1, 0.1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("learning_starts", "first"), [(0, 0), (1, 0), (24, 0), (25, 1), (48, 1), (49, 2)])
+def test_learning_starts_once_so_many_steps_are_stored(learning_starts: int, first: int) -> None:
+    """An iteration is 24 steps here, and learns from its own."""
+    assert make_driver(Lottery(), learning_starts=learning_starts).learner.starts == first
+
+
+def test_sizes_of_the_loop() -> None:
+    driver = make_driver(Lottery(), num_envs=4, length=6, buffer_steps=240, eval_every=100, eval_episodes=5)
+    assert driver.steps_per_iteration == 24
+    assert driver.iterations == 4  # 96 steps is nearest to 100
+    assert driver.episodes == 5
+    memory = jax.eval_shape(driver.init, 0).memory
+    assert memory.action.shape == (10, 6, 4, 2)  # blocks, steps, environments, agents
+    assert memory.ts.obs.shape == (10, 7, 4, 2, 4)
+
+
+def test_a_run_shorter_than_the_time_between_evaluations_is_not_longer_for_it() -> None:
+    assert make_driver(Lottery(), steps=48, eval_every=1000).iterations == 2
+
+
+def test_a_buffer_holds_at_least_one_block_and_a_chunk_one_iteration() -> None:
+    driver = make_driver(Lottery(), buffer_steps=1, eval_every=1)
+    assert jax.eval_shape(driver.init, 0).memory.action.shape[0] == 1
+    assert driver.iterations == 1
+
+
+def test_the_joint_learner_sees_one_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "make_env", lambda name: Lottery())
+    env = build_env(with_settings(RunConfig(method="joint"), {"team_reward": "sum"}))
+    assert isinstance(env, OneAgent)
+    assert env.spec.num_agents == 1
+    assert env.spec.num_actions == 9
+    assert env.team_reward == "sum"
+    assert isinstance(build_env(RunConfig(method="qmix")), Lottery)
+    assert isinstance(build_driver(RunConfig(method="joint"), env).env, OneAgent)

@@ -1,0 +1,115 @@
+"""Settings by flat names, and what is refused."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comarl.errors import ComarlError
+from comarl.experiments.config import GROUPS, RunConfig, check, from_json, setting_names, to_json, with_settings
+
+
+def test_names_are_unique_over_all_groups() -> None:
+    fields = [f.name for c in (RunConfig, *GROUPS.values()) for f in dataclasses.fields(c) if f.name not in GROUPS]
+    assert len(fields) == len(set(fields)) == len(setting_names())
+
+
+def test_settings_find_their_group() -> None:
+    config = with_settings(RunConfig(), {"seeds": 3, "cell": "lstm", "embed": 8, "lr": 1e-3, "run": "somewhere"})
+    assert config.seeds == 3
+    assert config.agent.cell == "lstm"
+    assert config.mixer.embed == 8
+    assert config.learner.lr == 1e-3
+    assert config.folder == Path("somewhere")
+    assert config.learner.gamma == RunConfig().learner.gamma
+
+
+def test_whole_numbers_are_welcome_where_fractions_are() -> None:
+    lr = with_settings(RunConfig(), {"lr": 1}).learner.lr
+    assert lr == 1.0
+    assert isinstance(lr, float)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lrr": 1.0}, "unknown setting 'lrr': did you mean 'lr'?"),
+        ({"seeds": 1.5}, "seeds=1.5: expected int"),
+        ({"seeds": True}, "seeds=True: expected int"),
+        ({"lr": "fast"}, "lr='fast': expected float"),
+        ({"lr": True}, "lr=True: expected float"),
+        ({"last_action": 1}, "last_action=1: expected bool"),
+        ({"run": 3}, "run=3: expected a path"),
+        ({"cell": "rnn"}, "cell='rnn': choose one of gru, lstm, mlp"),
+        ({"hyper_layers": 3}, "hyper_layers=3: choose one of 1, 2"),
+    ],
+)
+def test_wrong_names_and_types_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ComarlError) as error:
+        with_settings(RunConfig(), settings)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_defaults_are_accepted() -> None:
+    check(RunConfig())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        *[
+            ({name: 0}, f"{name}=0: must be positive")
+            for name in (
+                "seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes", "target_interval",
+                "epsilon_steps", "buffer_steps", "batch_size", "updates", "hidden", "embed", "hyper_hidden",
+            )
+        ],
+        ({"lr": -1.0}, "lr=-1.0: must be positive"),
+        ({"lr": math.nan}, "lr=nan: must be positive"),
+        ({"lr": math.inf}, "lr=inf: must be positive"),
+        ({"grad_clip": 0.0}, "grad_clip=0.0: must be positive"),
+        ({"gamma": 1.01}, "gamma=1.01: must lie between 0 and 1"),
+        ({"gamma": math.nan}, "gamma=nan: must lie between 0 and 1"),
+        ({"td_lambda": -0.1}, "td_lambda=-0.1: must lie between 0 and 1"),
+        ({"target_tau": 2.0}, "target_tau=2.0: must lie between 0 and 1"),
+        ({"epsilon_start": 1.5}, "epsilon_start=1.5: must lie between 0 and 1"),
+        ({"epsilon_end": -1.0}, "epsilon_end=-1.0: must lie between 0 and 1"),
+        ({"seed": -1}, "seed=-1: must not be negative"),
+        ({"seed": 2**31 - 1}, "seed=2147483647: must be below 2147483647"),
+        ({"seed": 2**31 - 3, "seeds": 4}, "seed=2147483645: must be below 2147483644"),
+        ({"steps": 2**31}, "steps=2147483648: must be below 2147483647"),
+        ({"learning_starts": -1}, "learning_starts=-1: must not be negative"),
+        ({"steps": 5000}, "learning_starts=5000 is not below steps=5000: nothing would be learned"),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ComarlError) as error:
+        check(with_settings(RunConfig(), settings))
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_a_configuration_survives_json() -> None:
+    changed = {"seeds": 3, "cell": "mlp", "hyper_layers": 1, "lr": 1e-3, "team_reward": "sum", "env": "smax/8m"}
+    config = with_settings(RunConfig(method="vdn"), changed)
+    assert from_json(json.loads(json.dumps(to_json(config)))) == config
+
+
+def test_where_results_go_is_no_part_of_what_determines_them() -> None:
+    elsewhere = dataclasses.replace(RunConfig(), run=Path("elsewhere"), overwrite=True, tensorboard=True)
+    assert to_json(elsewhere) == to_json(RunConfig())
+    assert not {"run", "overwrite", "tensorboard"} & to_json(RunConfig()).keys()
+
+
+def test_a_configuration_with_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ComarlError, match="unknown setting 'speed'"):
+        from_json(to_json(RunConfig()) | {"speed": 1})
+
+
+def test_folder_names_the_method_and_the_environment() -> None:
+    assert RunConfig(method="vdn", env="smax/3m").folder == Path("runs/vdn-smax-3m")
+    assert RunConfig(method="vdn", env="mine:make").folder == Path("runs/vdn-mine-make")

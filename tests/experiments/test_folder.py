@@ -1,0 +1,78 @@
+"""The run folder: whose it is, and that nothing in it is lost unasked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comarl.errors import ComarlError
+from comarl.experiments.config import RunConfig, to_json, with_settings
+from comarl.experiments.folder import claim_folder, load_config, write_json, written
+
+
+def config(folder: Path, **settings: Any) -> RunConfig:
+    """A configuration that writes there."""
+    return with_settings(RunConfig(), {"run": folder, **settings})
+
+
+def test_configuration_survives(tmp_path: Path) -> None:
+    folder = claim_folder(config(tmp_path / "a" / "b", lr=0.125, cell="lstm", seeds=3))
+    again = load_config(folder)
+    assert to_json(again) == to_json(config(folder, lr=0.125, cell="lstm", seeds=3))
+    assert (again.learner.lr, again.agent.cell, again.seeds) == (0.125, "lstm", 3)
+
+
+def test_another_configuration_is_named_by_what_differs(tmp_path: Path) -> None:
+    claim_folder(config(tmp_path, lr=0.125, seeds=3))
+    with pytest.raises(ComarlError, match=r"another configuration \(seeds 3 there and 1 here, lr 0.125 there and 0.5"):
+        claim_folder(config(tmp_path, lr=0.5))
+    assert load_config(tmp_path).learner.lr == 0.125
+
+
+def test_the_same_run_is_not_replaced_unasked(tmp_path: Path) -> None:
+    claim_folder(config(tmp_path))
+    with pytest.raises(ComarlError, match=r"holds this very run: .* --overwrite"):
+        claim_folder(config(tmp_path))
+
+
+def test_where_and_how_it_is_written_makes_no_other_run(tmp_path: Path) -> None:
+    claim_folder(config(tmp_path))
+    with pytest.raises(ComarlError, match="this very run"):
+        claim_folder(config(tmp_path, tensorboard=True))
+
+
+def test_overwriting_removes_the_old_run_and_nothing_else(tmp_path: Path) -> None:
+    claim_folder(config(tmp_path, lr=0.125))
+    for name in ("metrics.jsonl", "summary.json", "learning_curve.png", "mine.txt"):
+        (tmp_path / name).write_text("")
+    for name in ("seed_0", "seed_1", "tensorboard", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("")
+    claim_folder(config(tmp_path, lr=0.5, overwrite=True))
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "mine.txt", "mine"}
+    assert load_config(tmp_path).learner.lr == 0.5
+
+
+def test_written_names_what_is_there(tmp_path: Path) -> None:
+    claim_folder(config(tmp_path))
+    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "seed_1").mkdir()
+    (tmp_path / "mine.txt").write_text("")
+    assert [path.name for path in written(tmp_path)] == ["config.json", "metrics.jsonl", "seed_1"]
+
+
+@pytest.mark.parametrize("folder", ["/dev/null", "/dev/null/run"])
+def test_unwritable(folder: str) -> None:
+    with pytest.raises(ComarlError, match=rf"cannot write the run folder {folder}: .* \(choose another with --run\)"):
+        claim_folder(config(Path(folder)))
+
+
+def test_json_has_no_numbers_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"x": float("nan")})
+
+
+def test_json_is_utf8(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"ε": 1})
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"ε": 1}

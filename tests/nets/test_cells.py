@@ -1,0 +1,183 @@
+"""The recurrent cells against Equinox's and a plain loop, the GRU's hand-written gradient against autodiff."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array
+
+from comarl.nets.cells import GRU, LSTM, AbstractCell, CellKind, Feedforward, gru_scan, make_cell
+
+T, B, IN, H = 5, 3, 4, 6
+KEY = jax.random.key(0)
+X = jax.random.normal(jax.random.key(1), (T, B, IN))
+RESETS = jnp.array([False, False, True, True, False])
+KINDS: list[CellKind] = ["gru", "lstm", "mlp"]
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + jnp.exp(-x))
+
+
+def naive_gru(weight: Array, bias: Array, h: Array, gates: Array, first: Array) -> Array:
+    """Cho et al. 2014 as PyTorch writes it, step by step in Python, for autodiff to go through."""
+    out = []
+    n = weight.shape[0]
+    for g, reset in zip(gates, first, strict=True):
+        h = jnp.where(reset.reshape(-1, 1), 0.0, h)
+        r = sigmoid(g[:, :n] + h @ weight[:, :n])
+        z = sigmoid(g[:, n : 2 * n] + h @ weight[:, n : 2 * n])
+        c = jnp.tanh(g[:, 2 * n :] + r * (h @ weight[:, 2 * n :] + bias[None]))
+        h = (1 - z) * c + z * h
+        out.append(h)
+    return jnp.stack(out)
+
+
+def random_arguments(key: Array) -> tuple[Array, Array, Array, Array]:
+    shapes = ((H, 3 * H), (H,), (B, H), (T, B, 3 * H))
+    weight, bias, h0, gates = (jax.random.normal(k, s) for k, s in zip(jax.random.split(key, 4), shapes, strict=True))
+    return weight, bias, h0, gates
+
+
+def test_gru_equals_equinox_with_the_same_weights() -> None:
+    cell = GRU(IN, H, key=KEY)
+    other = eqx.nn.GRUCell(IN, H, key=KEY)
+    # Equinox stores its matrices transposed.
+    other = eqx.tree_at(
+        lambda c: (c.weight_ih, c.weight_hh, c.bias, c.bias_n),
+        other,
+        (cell.input_map.weight.T, cell.recurrent_weight.T, cell.input_map.bias, cell.candidate_bias),
+    )
+    h = jax.random.normal(KEY, (B, H))
+    step = jax.jit(jax.vmap(other))
+    _, got = cell.scan(h, cell.project(X), jnp.zeros(T, bool))
+    for t in range(T):
+        h = step(X[t], h)
+        np.testing.assert_allclose(got[t], h, rtol=1e-4, atol=1e-6)
+
+
+def test_lstm_equals_equinox_with_the_same_weights() -> None:
+    cell = LSTM(IN, H, key=KEY)
+    other = eqx.nn.LSTMCell(IN, H, key=KEY)
+    other = eqx.tree_at(
+        lambda c: (c.weight_ih, c.weight_hh, c.bias),
+        other,
+        (cell.input_map.weight.T, cell.recurrent_weight.T, cell.input_map.bias),
+    )
+    h, c = jax.random.normal(KEY, (2, B, H))
+    step = jax.jit(jax.vmap(other))
+    end, got = cell.scan((h, c), cell.project(X), jnp.zeros(T, bool))
+    for t in range(T):
+        h, c = step(X[t], (h, c))
+        np.testing.assert_allclose(got[t], h, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(end, (h, c), rtol=1e-4, atol=1e-6)
+
+
+def value_and_gradient(f: Any) -> Any:
+    """Of a function with a different cotangent at every output."""
+
+    def total(*a: Array) -> tuple[Array, Array]:
+        h = f(*a)
+        return (jnp.cos(jnp.arange(h.size)).reshape(h.shape) * jnp.sin(h)).sum(), h
+
+    return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2, 3), has_aux=True))
+
+
+WRITTEN, AUTODIFF = value_and_gradient(gru_scan), value_and_gradient(naive_gru)
+
+
+# Resets of all sequences together [T], or of each by itself [T, B].
+FIRSTS = {
+    "never": jnp.zeros(T, bool),
+    "some": RESETS,
+    "always": jnp.ones(T, bool),
+    "each": jnp.stack([RESETS, ~RESETS, jnp.zeros(T, bool)], axis=1),
+}
+
+
+@pytest.mark.parametrize("first", FIRSTS.values(), ids=FIRSTS)
+def test_gru_scan_and_its_gradient_equal_the_loop_and_autodiff(first: Array) -> None:
+    arguments = random_arguments(jax.random.key(2))
+    ((_, got), got_gradient), ((_, want), want_gradient) = WRITTEN(*arguments, first), AUTODIFF(*arguments, first)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+    for name, g, w in zip(("weight", "bias", "h0", "gates"), got_gradient, want_gradient, strict=True):
+        np.testing.assert_allclose(g, w, rtol=1e-3, atol=1e-5, err_msg=name)
+    flows = np.asarray(got_gradient[2]).any(-1)  # a reset on the first step cuts off h0
+    np.testing.assert_array_equal(flows, np.broadcast_to(~first[0], B))
+
+
+def test_gru_scan_gradient_holds_under_vmap() -> None:
+    """Over the weights too: that is how agents with parameters of their own and several seeds are mapped."""
+    stacked = jax.vmap(random_arguments)(jax.random.split(jax.random.key(5), 3))
+    firsts = jnp.stack([RESETS, ~RESETS, jnp.zeros(T, bool)])
+    _, got = jax.vmap(WRITTEN)(*stacked, firsts)
+    for i in range(3):
+        _, want = AUTODIFF(*jax.tree.map(lambda x, i=i: x[i], stacked), firsts[i])
+        for g, w in zip(got, want, strict=True):
+            np.testing.assert_allclose(g[i], w, rtol=1e-3, atol=1e-5)
+
+
+def test_gru_scan_takes_any_leading_axes() -> None:
+    weight, bias, h0, gates = random_arguments(jax.random.key(6))
+    split = gru_scan(weight, bias, h0.reshape(B, 1, H), gates.reshape(T, B, 1, 3 * H), RESETS)
+    np.testing.assert_allclose(split[:, :, 0], gru_scan(weight, bias, h0, gates, RESETS), rtol=1e-5, atol=1e-6)
+
+
+def test_lstm_clears_both_halves_of_its_memory() -> None:
+    cell = LSTM(IN, H, key=KEY)
+    gates = cell.project(X)
+    dirty = (jnp.full((B, H), 3.0), jnp.full((B, H), -3.0))
+    fresh = cell.initial_state((B,))
+    at_once = jnp.array([True] + [False] * (T - 1))
+    np.testing.assert_array_equal(cell.scan(dirty, gates, at_once)[1], cell.scan(fresh, gates, at_once * False)[1])
+
+
+def state_of(cell: AbstractCell, fill: float) -> Any:
+    return jax.tree.map(lambda x: jnp.full_like(x, fill), cell.initial_state((B,)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reset_in_the_middle_is_a_new_beginning(kind: CellKind) -> None:
+    cell = make_cell(kind, IN, H, key=KEY)
+    gates = cell.project(X)
+    _, whole = cell.scan(state_of(cell, 2.0), gates, jnp.arange(T) == 3)
+    _, tail = cell.scan(cell.initial_state((B,)), gates[3:], jnp.zeros(T - 3, bool))
+    np.testing.assert_allclose(whole[3:], tail, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_sequence_has_its_own_resets(kind: CellKind) -> None:
+    cell = make_cell(kind, IN, H, key=KEY)
+    gates, start, first = cell.project(X), state_of(cell, 0.5), FIRSTS["each"]
+    end, whole = cell.scan(start, gates, first)
+    for b in range(B):
+        alone = cell.scan(jax.tree.map(lambda x, b=b: x[b], start), gates[:, b], first[:, b])
+        together = (jax.tree.map(lambda x, b=b: x[b], end), whole[:, b])
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), together, alone)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_scan_equals_two_halves(kind: CellKind) -> None:
+    cell = make_cell(kind, IN, H, key=KEY)
+    gates, start = cell.project(X), state_of(cell, 0.5)
+    end, whole = cell.scan(start, gates, RESETS)
+    middle, head = cell.scan(start, gates[:2], RESETS[:2])
+    end_of_halves, tail = cell.scan(middle, gates[2:], RESETS[2:])
+    np.testing.assert_allclose(whole, jnp.concatenate([head, tail]), rtol=1e-5, atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), end, end_of_halves)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_recurrent_weights_are_drawn_from_the_width_of_the_memory(kind: CellKind) -> None:
+    # PyTorch: uniform within ±1/√H for every weight, whatever the number of inputs.
+    cell = make_cell(kind, 50, 100, key=KEY)
+    for leaf in jax.tree.leaves(cell):
+        assert 0.09 < jnp.abs(leaf).max() <= 0.1 + 1e-6
+
+
+def test_names_of_the_kinds() -> None:
+    classes = [type(make_cell(kind, 1, 1, key=KEY)) for kind in KINDS]
+    assert classes == [GRU, LSTM, Feedforward]

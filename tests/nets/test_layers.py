@@ -1,0 +1,50 @@
+"""Linear layers and small networks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from comarl.nets.layers import MLP, Linear
+
+KEY = jax.random.key(0)
+
+
+def test_linear_is_the_product_and_the_bias_on_any_leading_axes() -> None:
+    layer = Linear(3, 2, key=KEY)
+    x = jax.random.normal(KEY, (4, 5, 3))
+    by_hand = np.asarray(x) @ np.asarray(layer.weight) + np.asarray(layer.bias)
+    np.testing.assert_allclose(layer(x), by_hand, rtol=1e-5, atol=1e-6)
+    assert layer(x[0, 0]).shape == (2,)
+
+
+def test_linear_without_bias_maps_zero_to_zero() -> None:
+    layer = Linear(3, 2, key=KEY, use_bias=False)
+    assert layer.bias is None
+    assert not layer(jnp.zeros(3)).any()
+
+
+def test_initialisation_is_uniform_within_one_over_the_root_of_the_inputs() -> None:
+    layer = Linear(400, 300, key=KEY)
+    bound = 400**-0.5
+    for w in (layer.weight, layer.bias):
+        assert w is not None
+        assert 0.9 * bound < jnp.abs(w).max() <= bound
+    # The standard deviation of a uniform variable on ±b is b / √3.
+    np.testing.assert_allclose(layer.weight.std(), bound / 3**0.5, rtol=0.01)
+
+
+def test_mlp_has_relu_between_its_layers_and_not_after_them() -> None:
+    net = MLP((3, 5, 4, 2), key=KEY)
+    x = np.asarray(jax.random.normal(KEY, (6, 3)))
+    first, second, third = ((np.asarray(layer.weight), np.asarray(layer.bias)) for layer in net.layers)
+    x = np.maximum(x @ first[0] + first[1], 0)
+    x = np.maximum(x @ second[0] + second[1], 0)
+    x = x @ third[0] + third[1]
+    got = net(jax.random.normal(KEY, (6, 3)))
+    np.testing.assert_allclose(got, x, rtol=1e-5, atol=1e-6)
+    assert (got < 0).any()
+
+
+def test_layers_of_a_network_start_different() -> None:
+    net = MLP((3, 3, 3), key=KEY)
+    assert not jnp.allclose(net.layers[0].weight, net.layers[1].weight)

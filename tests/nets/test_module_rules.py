@@ -1,0 +1,68 @@
+"""The three rules of modules: a module is its parameters and nothing else."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import comarl.types
+from comarl.mixers.iql import IQL
+from comarl.mixers.qmix import QMIX, QMIXNS, QMIXLin
+from comarl.mixers.vdn import VDN, VDNS
+from comarl.nets.agents import Agent
+from comarl.nets.cells import make_cell
+from comarl.nets.layers import MLP
+from comarl.types import EnvSpec
+
+KEY = jax.random.key(0)
+SPEC = EnvSpec("x", 3, 4, 5, 2, 10, agent_types=(0, 1, 0))
+MODULES: dict[str, Callable[[], Any]] = {
+    **{
+        f"agent-{kind}-{sharing}": lambda kind=kind, sharing=sharing: Agent(SPEC, key=KEY, kind=kind, sharing=sharing)
+        for kind in ("gru", "lstm", "mlp")
+        for sharing in ("shared", "agent", "type")
+    },
+    **{f"cell-{kind}": lambda kind=kind: make_cell(kind, 3, 4, key=KEY) for kind in ("gru", "lstm", "mlp")},
+    "net-mlp": lambda: MLP((3, 4, 2), key=KEY),
+    "iql": IQL,
+    "vdn": VDN,
+    "vdn-s": lambda: VDNS(5, key=KEY),
+    "qmix": lambda: QMIX(3, 5, key=KEY),
+    "qmix-icml": lambda: QMIX(3, 5, hyper_layers=1, key=KEY),
+    "qmix-ns": lambda: QMIXNS(3, key=KEY),
+    "qmix-lin": lambda: QMIXLin(3, 5, key=KEY),
+}
+SOURCE = Path(comarl.types.__file__).parent
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_leaf_is_an_inexact_array(name: str) -> None:
+    """So that a gradient, an optimiser and plain jax.jit take the module as it is."""
+    leaves = jax.tree.leaves(jax.eval_shape(MODULES[name]))  # a leaf that is no array is an error here
+    assert all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_structure_is_hashable_and_the_same_every_time(name: str) -> None:
+    """What is static compares by value: another instance brings no new compilation."""
+    one, other = (jax.tree.structure(jax.eval_shape(MODULES[name])) for _ in range(2))
+    assert hash(one) == hash(other)
+    assert one == other
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_parameter_stands_in_two_places(name: str) -> None:
+    """Two places for one parameter would become two parameters at the first update."""
+    results = jax.make_jaxpr(MODULES[name])().jaxpr.outvars
+    assert len(set(results)) == len(results)
+
+
+def test_no_filter_jit_in_the_source() -> None:
+    """Plain jax.jit: filter_jit's overhead at every call is for code that mixes arrays with anything else."""
+    users = [p.name for p in SOURCE.rglob("*.py") if re.search(r"\bfilter_(jit|pmap)\b", p.read_text(encoding="utf-8"))]
+    assert users == []
+    assert len(list(SOURCE.rglob("*.py"))) > 20

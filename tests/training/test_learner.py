@@ -1,0 +1,84 @@
+"""Add, sample and update, with an algorithm and a memory that only count."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from comarl.algos.base import Update
+from comarl.memory.base import Memory
+from comarl.training.learner import Learner
+from comarl.types import TimeStep, Trajectory
+
+KEY = jax.random.key(0)
+
+
+def trajectory(number: float) -> Trajectory:
+    ts = TimeStep(
+        obs=jnp.full((2, 1, 1, 1), number),
+        state=jnp.zeros((2, 1, 1)),
+        avail=jnp.ones((2, 1, 1, 1), bool),
+        reward=jnp.zeros((2, 1, 1)),
+        discount=jnp.ones((2, 1)),
+        first=jnp.zeros((2, 1), bool),
+        last=jnp.zeros((2, 1), bool),
+    )
+    return Trajectory(ts, jnp.zeros((1, 1, 1), jnp.int32), ())
+
+
+class Counting:
+    """Its state is the number of updates; it reports that number, what it was shown and a random number."""
+
+    def init(self, key: Array) -> Any:
+        del key
+        return jnp.zeros(())
+
+    def policy(self, state: Any, env_steps: Any) -> Any:
+        raise AssertionError("a learner does not act")
+
+    def schedules(self, env_steps: int) -> dict[str, float]:
+        return {}
+
+    def update(self, state: Any, batch: Trajectory, key: Array) -> Update:
+        seen = {"number": state, "batch": batch.ts.obs.mean(), "noise": jax.random.uniform(key)}
+        return Update(state + 1, seen)
+
+
+LATEST = Memory(
+    init=lambda example: example, add=lambda memory, x, iteration: x, sample=lambda memory, iteration, key: memory
+)
+
+
+def learner(updates: int, starts: int) -> Learner:
+    return Learner(Counting(), LATEST, updates=updates, starts=starts)
+
+
+def test_learns_from_what_was_just_stored() -> None:
+    state, memory, metrics = learner(4, 0).step(jnp.zeros(()), trajectory(1), trajectory(7), jnp.asarray(0), KEY)
+    assert state == 4
+    assert memory.ts.obs.mean() == 7
+    assert metrics["batch"] == 7
+    assert metrics["number"] == np.mean([0, 1, 2, 3])  # the mean over this iteration's updates
+
+
+def test_each_update_has_its_own_key() -> None:
+    def noise(updates: int) -> float:
+        return float(learner(updates, 0).step(0.0, trajectory(0), trajectory(0), jnp.asarray(0), KEY)[2]["noise"])
+
+    # With one key for all, the mean of many would be the first.
+    keys = jax.random.split(KEY, 4)
+    wanted = [float(jax.random.uniform(jax.random.split(k)[1])) for k in keys]
+    assert len(set(wanted)) == 4
+    np.testing.assert_allclose(noise(4), np.mean(wanted), rtol=1e-5)
+
+
+def test_stores_but_does_not_learn_nor_report_before_its_start() -> None:
+    step = jax.jit(learner(2, starts=3).step)
+    state, memory = jnp.zeros(()), trajectory(0)
+    for iteration in range(5):
+        state, memory, metrics = step(state, memory, trajectory(iteration), jnp.asarray(iteration), KEY)
+        assert memory.ts.obs.mean() == iteration
+        assert state == 2 * max(0, iteration - 2)
+        assert all(jnp.isnan(x) == (iteration < 3) for x in metrics.values())

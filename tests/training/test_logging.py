@@ -1,0 +1,100 @@
+"""Rows of metrics on disk."""
+
+import json
+import sys
+import types
+from pathlib import Path
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from comarl.errors import ComarlError
+from comarl.training.logging import MetricsWriter, read_metrics, require_tensorboard
+
+
+def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path)
+    writer.write("train", seed=0, env_steps=np.int64(10), loss=0.5, done=True, name="x")
+    writer.write("evaluation", returns=jnp.array([[1.0, 2.0]]), won=np.array([True]), nested={"a": np.float32(1.5)})
+    writer.close()
+    assert read_metrics(tmp_path) == [
+        {"kind": "train", "seed": 0, "env_steps": 10, "loss": 0.5, "done": True, "name": "x"},
+        {"kind": "evaluation", "returns": [[1.0, 2.0]], "won": [True], "nested": {"a": 1.5}},
+    ]
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path)
+    writer.write(
+        "train", a=float("nan"), b=np.float32("inf"), c=np.array([1.0, np.nan, -np.inf]), d=jnp.asarray(jnp.nan)
+    )
+    writer.close()
+    assert read_metrics(tmp_path) == [{"kind": "train", "a": None, "b": None, "c": [1.0, None, None], "d": None}]
+    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_every_row_is_on_disk_when_it_is_written(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path)
+    for count in (1, 2, 3):
+        writer.write("train", count=count)
+        assert len(read_metrics(tmp_path)) == count
+    writer.close()
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "a": 1}\n{"kind": "trai')
+    assert read_metrics(tmp_path) == [{"kind": "train", "a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{}\n", "line 1: not a row of metrics"), ('{"kind": "x"}\nloss\n', "line 2: not JSON"), ("[1]\n", "not a row")],
+)
+def test_a_spoilt_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(text)
+    with pytest.raises(ComarlError, match=message) as error:
+        read_metrics(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_no_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ComarlError, match=r"no metrics\.jsonl in"):
+        read_metrics(tmp_path)
+
+
+class Board:
+    """In place of TensorBoard's writer: remembers what it was given."""
+
+    scalars: ClassVar[dict[str, list[tuple[str, float, int]]]] = {}
+
+    def __init__(self, folder: str):
+        self.given = self.scalars.setdefault(Path(folder).name, [])
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.given.append((name, value, step))
+
+    def close(self) -> None:
+        self.given.append(("closed", 0, 0))
+
+
+def test_tensorboard_gets_the_means_of_each_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=Board))
+    writer = MetricsWriter(tmp_path, tensorboard=True)
+    writer.write("train", seed=0, env_steps=10, loss=0.5, epsilon=float("nan"))
+    writer.write("episodes", seed=1, env_steps=10, returns=np.zeros((0, 2)), length=np.zeros(0))
+    writer.write("evaluation", seed=1, env_steps=20, returns=np.array([[1.0, 2.0]]), won=np.ones(3))
+    writer.write("baseline", policy="random", returns=np.ones((3, 2)))
+    writer.close()
+    assert Board.scalars == {
+        "seed_0": [("train/loss", 0.5, 10), ("closed", 0, 0)],
+        "seed_1": [("evaluation/returns", 1.5, 20), ("evaluation/won", 1.0, 20), ("closed", 0, 0)],
+    }
+
+
+def test_tensorboard_that_is_missing_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ComarlError, match=r"pip install 'comarl\[tensorboard\]'"):
+        require_tensorboard()
