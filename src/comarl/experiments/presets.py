@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from comarl.experiments.config import RunConfig, with_settings
+from comarl.experiments.small_games import MEASURED, settings_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ SPREAD = {
     "eval_every": 60_000,
 }
 HERE = "tuned for two CPU cores, docs/tuning.md"
+GAMES_HERE = "uniform data as in the QMIX paper, §5; rates tuned here"
 
 PRESETS: dict[tuple[str, str], Preset] = {
     ("qmix", "smax/3m"): Preset(
@@ -51,52 +53,11 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ),
 }
 
-# ---- Small games with known values ('comarl tables'): a table in place of a policy is wanted.
-# Every joint action equally often, one-step targets, no memory; the learning rate falls, because the minibatches of a
-# least-squares fit are noise that a constant one does not average out.
-SMALL_GAME = {
-    "num_envs": 192,
-    "length": 6,
-    "eval_every": 192 * 6 * 250,
-    "eval_episodes": 1,
-    "cell": "mlp",
-    "hidden": 32,
-    "last_action": False,
-    "hyper_layers": 1,
-    "lr": 4e-3,
-    "lr_decay": 5e-3,
-    "td_lambda": 0.0,
-    "target_interval": 50,
-    "epsilon_end": 1.0,
-    "buffer_steps": 192 * 6 * 20,
-    "batch_size": 192,
-    "updates": 1,
-    "learning_starts": 0,
-}
-TWO_STEP = SMALL_GAME | {"steps": 192 * 6 * 2000}
-MATRIX = SMALL_GAME | {"steps": 192 * 6 * 2500}
-# Seeds 0-9: the largest difference to the exact table; every greedy return is the exact one.
-TWO_STEP_ERROR = {
-    "iql": 0.061,
-    "vdn": 0.037,
-    "vdn-s": 0.039,
-    "qmix": 0.012,
-    "qmix-ns": 0.094,
-    "qmix-lin": 0.037,
-    "joint": 0.118,
-}
-GAMES_HERE = "uniform data as in the QMIX paper, §5; rates tuned here"
 PRESETS.update(
     {
-        (method, "two-step"): Preset(TWO_STEP, GAMES_HERE, f"exact table within {error}, 10 of 10 seeds return it")
-        for method, error in TWO_STEP_ERROR.items()
-    }
-)
-PRESETS.update(
-    {
-        (method, f"matrix/{game}"): Preset(MATRIX, GAMES_HERE, "see 'comarl tables'; not yet measured over ten seeds")
-        for game in ("qtran", "qplex-1", "qplex-3")
-        for method in TWO_STEP_ERROR
+        (method, env): Preset(settings_of(method, env), GAMES_HERE, measured)
+        for env, methods in MEASURED.items()
+        for method, measured in methods.items()
     }
 )
 
