@@ -5,26 +5,26 @@ from typing import Any
 # Every joint action equally often, one-step targets, no memory. The learning rate falls, because the minibatches of a
 # least-squares fit are noise that a constant one does not average out.
 FITTED = {
-    "num_envs": 192,
+    "num_envs": 384,
     "length": 6,
-    "steps": 192 * 6 * 2500,
-    "eval_every": 192 * 6 * 250,
+    "steps": 384 * 6 * 2500,
+    "eval_every": 384 * 6 * 250,
     "eval_episodes": 1,
     "cell": "mlp",
     "hidden": 32,
     "last_action": False,
     "hyper_layers": 1,
     "lr": 4e-3,
-    "lr_decay": 5e-3,
+    "lr_decay": 3e-3,
     "td_lambda": 0.0,
     "target_interval": 50,
     "epsilon_end": 1.0,
-    "buffer_steps": 192 * 6 * 20,
-    "batch_size": 192,
+    "buffer_steps": 384 * 6 * 250,
+    "batch_size": 384,
     "updates": 1,
     "learning_starts": 0,
 }
-TWO_STEP = {"steps": 192 * 6 * 2000}
+TWO_STEP = {"steps": 384 * 6 * 2000}
 # A table that the method can represent is learned without that noise, and a rate that falls as far ends before it fits.
 REPRESENTED = {"lr_decay": 0.05}
 REPRESENTS = {"two-step": ("qmix", "qmix-ns", "joint")}
