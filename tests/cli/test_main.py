@@ -91,7 +91,7 @@ def test_answers_without_jax(words: list[str], status: int) -> None:
     if status:
         assert (done.stderr.count("\n"), done.stderr[:7]) == (1, "error: ")
     else:
-        assert "error" not in done.stderr
+        assert "error:" not in done.stderr
 
 
 @pytest.mark.parametrize("words", [["list"], ["train", "--help"], ["train", "qmix", "--lr", "ε"]])
