@@ -43,7 +43,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("qmix", "smax/3m"): Preset(
         SMAX,
         HERE,
-        "wins 82% of 256 battles (seeds 0-2: 82, 81, 83) after 1.3M steps, 326 s on two cores; heuristic 52, random 0",
+        "wins 82% of 256 battles (seeds 0-2: 82, 81, 83) after 1.3M steps, 308 s on two cores; heuristic 52, random 0",
     ),
     ("vdn", "mpe/simple_spread"): Preset(
         SPREAD, HERE, "team return -59.6 (seeds 0-2: -58.4, -60.6, -59.8) after 659k steps; random -83.1"
