@@ -1,7 +1,7 @@
 """Learning results of every preset, and the README's table of them: ``make results``.
 
-Runs ``comarl train METHOD --env ENV --seeds N`` for each combat and particle preset, one after the other. A run that
-is finished in ``runs/results`` is not run again, so that the command goes on where it was stopped. Writes
+Runs ``comarl train METHOD --env ENV --seeds N`` for each combat, particle and foraging preset, one after the other. A
+run that is finished in ``runs/results`` is not run again, so that the command goes on where it was stopped. Writes
 ``benchmarks/results/learning.json`` and the table between the marks in ``README.md``.
 """
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "learning.json"
 BEGIN, END = "<!-- results: made by 'make results' -->", "<!-- end of results -->"
 SEEDS = 3
-FAMILIES = ("smax", "mpe")
+FAMILIES = ("smax", "mpe", "lbf")
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
 """Time steps from the words environments use."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from comarl.envs.base import make_timestep, select
+from comarl.envs.base import make_timestep, select, strong
 
 OBS, STATE = jnp.ones((2, 3)), jnp.ones((4,))
 
@@ -38,3 +39,13 @@ def test_select_picks_whole_trees() -> None:
     yes, no = {"a": jnp.array([1, 2]), "b": jnp.array(0.5)}, {"a": jnp.array([3, 4]), "b": jnp.array(1.5)}
     assert select(jnp.array(True), yes, no)["a"].tolist() == [1, 2]
     assert float(select(jnp.array(False), yes, no)["b"]) == 1.5
+
+
+def test_strong_arrays_keep_their_values_and_dtypes() -> None:
+    tree = strong({"a": jnp.asarray(1), "b": 0.5, "c": jnp.array([True])})
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(tree))
+    assert [(leaf.dtype.name, leaf.tolist()) for leaf in tree.values()] == [
+        ("int32", 1),
+        ("float32", 0.5),
+        ("bool", [True]),
+    ]

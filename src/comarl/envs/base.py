@@ -112,3 +112,8 @@ def make_timestep(
 def select(pred: Array, on_true: Any, on_false: Any) -> Any:
     """``on_true`` where the scalar ``pred`` holds, else ``on_false``, leaf by leaf."""
     return jax.tree.map(lambda a, b: jnp.where(pred, a, b), on_true, on_false)
+
+
+def strong(tree: Any) -> Any:
+    """The same arrays without weak types, which would make a second step compile anew."""
+    return jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.asarray(x).dtype), tree)

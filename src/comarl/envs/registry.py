@@ -74,6 +74,34 @@ FAMILIES: dict[str, Family] = {
         ),
         "comarl.envs.adapters.jaxmarl:make_mpe",
     ),
+    "lbf": Family(
+        "level-based foraging (Jumanji): food that agents lift together; 2s: they see two places far",
+        (
+            "8x8-2p-2f-coop",
+            "2s-8x8-2p-2f-coop",
+            "10x10-3p-3f",
+            "2s-10x10-3p-3f",
+            "15x15-3p-5f",
+            "15x15-4p-3f",
+            "15x15-4p-5f",
+        ),
+        "comarl.envs.adapters.jumanji:make_lbf",
+    ),
+    "rware": Family(
+        "the robot warehouse (Jumanji): shelves carried to where they are wanted; a collision ends the episode",
+        (
+            "tiny-2ag",
+            "tiny-2ag-hard",
+            "tiny-4ag-easy",
+            "tiny-4ag",
+            "tiny-4ag-hard",
+            "small-4ag",
+            "small-4ag-hard",
+            "medium-4ag",
+            "large-4ag",
+        ),
+        "comarl.envs.adapters.jumanji:make_rware",
+    ),
 }
 """Every family, in the order in which they are listed."""
 

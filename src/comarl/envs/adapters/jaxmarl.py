@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from comarl.envs.adapters import smax_units
-from comarl.envs.base import ObservedEnv, make_timestep, select
+from comarl.envs.base import ObservedEnv, make_timestep, select, strong
 from comarl.errors import missing_extra
 from comarl.types import EnvSpec, TimeStep
 
@@ -130,14 +130,14 @@ class Smax(ObservedEnv):
 
     def begin(self, key: PRNGKeyArray) -> SmaxState:
         with jax.numpy_rank_promotion("allow"):
-            return SmaxState(_strong(self._env.reset(key)[1]), jnp.zeros(()))
+            return SmaxState(strong(self._env.reset(key)[1]), jnp.zeros(()))
 
     def advance(self, state: SmaxState, action: Int[Array, " N"], key: PRNGKeyArray) -> SmaxState:
         # The observations that come with it are not used, so the compiler drops them.
         with jax.numpy_rank_promotion("allow"):
             actions = dict(zip(self._agents, action, strict=True))
             _, world, reward, _, _ = self._env.step_env(key, state.world, actions)
-            return SmaxState(_strong(world), reward[self._agents[0]])
+            return SmaxState(strong(world), reward[self._agents[0]])
 
     def observe(self, state: SmaxState) -> TimeStep:
         world = state.world.state
@@ -186,7 +186,7 @@ class AttackNearest:
 
     def initial_carry(self) -> Any:
         """Each unit's target and last attacked enemy, none yet."""
-        return _strong(jax.tree.map(lambda x: jnp.broadcast_to(x, (self._agents, *jnp.shape(x))), self._unit_state))
+        return strong(jax.tree.map(lambda x: jnp.broadcast_to(x, (self._agents, *jnp.shape(x))), self._unit_state))
 
     def act(self, carry: Any, ts: TimeStep, key: PRNGKeyArray, explore: bool = False) -> tuple[Any, Int[Array, " N"]]:
         """The team's actions ``[N]``, each of them available; exploring or not makes no difference."""
@@ -234,11 +234,11 @@ class Mpe(ObservedEnv):
 
     def begin(self, key: PRNGKeyArray) -> Any:
         with jax.numpy_rank_promotion("allow"):
-            return _strong(self._env.reset(key)[1])
+            return strong(self._env.reset(key)[1])
 
     def advance(self, state: Any, action: Int[Array, " N"], key: PRNGKeyArray) -> Any:
         with jax.numpy_rank_promotion("allow"):
-            return _strong(self._env.step_env(key, state, dict(zip(self._agents, action, strict=True)))[1])
+            return strong(self._env.step_env(key, state, dict(zip(self._agents, action, strict=True)))[1])
 
     def observe(self, state: Any) -> TimeStep:
         with jax.numpy_rank_promotion("allow"):
@@ -255,11 +255,6 @@ class Mpe(ObservedEnv):
             truncated=state.done,
             first=first,
         )
-
-
-def _strong(tree: Any) -> Any:
-    """The same arrays without weak types, which would make a second step compile anew."""
-    return jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.asarray(x).dtype), tree)
 
 
 def _numbered(kinds: list[Any]) -> tuple[int, ...]:
