@@ -70,6 +70,8 @@ class EnvSpec:
         num_actions: ``A``.
         max_episode_steps: no episode has more transitions than this.
         agent_types: one number per agent; agents of equal type may share parameters. Empty: all of one type.
+        units: where in the state the features of each agent stand, ``(start, stop)``, all of one length; empty if the
+            state is not made like that.
         outcomes: names of what :meth:`comarl.envs.base.Env.outcome` reports, such as ``won``.
         reward: how the environment's reward is meant, for the reports.
     """
@@ -81,6 +83,7 @@ class EnvSpec:
     num_actions: int
     max_episode_steps: int
     agent_types: tuple[int, ...] = ()
+    units: tuple[tuple[int, int], ...] = ()
     outcomes: tuple[str, ...] = ()
     reward: str = "shared by the team"
 

@@ -1,5 +1,6 @@
 """From a configuration to what runs: optimisers against their formulas written out, sizes, and who gets which mixer."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,11 +11,15 @@ import pytest
 from comarl.envs.wrappers import OneAgent
 from comarl.experiments import build
 from comarl.experiments.build import build_driver, build_env, build_mixer, build_optimiser, total_updates
-from comarl.experiments.config import LearnerConfig, MixerConfig, RunConfig, with_settings
+from comarl.experiments.config import LearnerConfig, RunConfig, with_settings
 from comarl.experiments.methods import METHODS
 from comarl.mixers.iql import IQL
+from comarl.mixers.qatten import Qatten
 from comarl.mixers.qmix import QMIX, QMIXNS, QMIXLin
+from comarl.mixers.qplex import QPLEX
+from comarl.mixers.qtran import QTRANAlt, QTRANBase
 from comarl.mixers.vdn import VDN, VDNS
+from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.cells import LSTM
 from tests.probes import Lottery, make_driver
 
@@ -91,26 +96,84 @@ def test_updates_of_a_whole_training() -> None:
     assert total_updates(with_settings(config, {"steps": 50})) == 1
 
 
-CLASSES = {"iql": IQL, "vdn": VDN, "vdn-s": VDNS, "qmix": QMIX, "qmix-ns": QMIXNS, "qmix-lin": QMIXLin, "joint": IQL}
+CLASSES = {
+    "iql": IQL,
+    "vdn": VDN,
+    "vdn-s": VDNS,
+    "qmix": QMIX,
+    "qmix-ns": QMIXNS,
+    "qmix-lin": QMIXLin,
+    "qplex": QPLEX,
+    "qatten": Qatten,
+    "qtran-base": QTRANBase,
+    "qtran-alt": QTRANAlt,
+    "cw-qmix": WeightedQMIX,
+    "ow-qmix": WeightedQMIX,
+    "joint": IQL,
+}
+
+
+def mixer_of(method: str, **settings: Any) -> Any:
+    """The mixer for 2 agents with 3 actions, 4 features of an observation and 3 of the state."""
+    config = with_settings(RunConfig(method=method), settings)
+    return jax.eval_shape(lambda: build_mixer(config, Lottery().spec, KEY))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_its_mixer(method: str) -> None:
-    mixer = jax.eval_shape(lambda: build_mixer(method, Lottery().spec, MixerConfig(), KEY))
-    assert type(mixer) is CLASSES[method]
+    assert type(mixer_of(method)) is CLASSES[method]
 
 
-def test_mixer_settings_arrive() -> None:
-    spec = Lottery().spec  # 2 agents, 3 features of the state
-    mixer = jax.eval_shape(lambda: build_mixer("qmix", spec, MixerConfig(embed=5, hyper_hidden=7), KEY))
-    assert [layer.weight.shape for layer in mixer.w1.layers] == [(3, 7), (7, 2 * 5)]
-    mixer = jax.eval_shape(lambda: build_mixer("qmix", spec, MixerConfig(embed=5, hyper_layers=1), KEY))
-    assert [layer.weight.shape for layer in mixer.w1.layers] == [(3, 2 * 5)]
+def widths(net: Any) -> list[tuple[int, ...]]:
+    return [layer.weight.shape for layer in net.layers]
+
+
+def test_settings_of_qmix_arrive() -> None:
+    assert widths(mixer_of("qmix", embed=5, hyper_hidden=7).w1) == [(3, 7), (7, 2 * 5)]
+    assert widths(mixer_of("qmix", embed=5, hyper_layers=1).w1) == [(3, 2 * 5)]
+
+
+def test_settings_of_qplex_arrive() -> None:
+    mixer = mixer_of("qplex", kernels=5, kernel_layers=3, hyper_hidden=7, stop_gradient=False)
+    assert not mixer.stop_gradient
+    assert widths(mixer.w) == [(3, 7), (7, 2)]
+    assert widths(mixer.kernels.action) == [(5, 3 + 2 * 3, 7), (5, 7, 7), (5, 7, 2)]
+
+
+def test_settings_of_qatten_arrive() -> None:
+    mixer = mixer_of("qatten", heads=3, embed=5, nonlinear_keys=True, mask_dead=True, logit_penalty=0.5)
+    assert mixer.heads.key.weight.shape == (3, 4 + 1, 32)
+    assert widths(mixer.w) == [(3, 5), (5, 3)]
+    assert (mixer.nonlinear_keys, mixer.mask_dead, mixer.logit_penalty) == (True, True, 0.5)
+    assert mixer_of("qatten", weighted_heads=False).w is None
+
+
+def test_qatten_reads_units_from_the_state_where_they_are() -> None:
+    spec = dataclasses.replace(Lottery().spec, units=((0, 1), (1, 2)))
+    mixer = jax.eval_shape(lambda: build_mixer(RunConfig(method="qatten"), spec, KEY))
+    assert mixer.heads.key.weight.shape == (4, 1, 32)
+
+
+@pytest.mark.parametrize("method", ["qtran-base", "qtran-alt"])
+def test_settings_of_qtran_arrive(method: str) -> None:
+    mixer = mixer_of(method, joint_hidden=5, hidden=6, opt_weight=2.0, nopt_weight=3.0)
+    assert mixer.joint_value.memory.weight.shape == (6, 5)
+    assert widths(mixer.state_value) == [(3, 5), (5, 1)]
+    assert (mixer.opt_weight, mixer.nopt_weight) == (2, 3)
+    assert mixer_of(method, state_value=False).state_value is None
+
+
+@pytest.mark.parametrize("method", ["cw-qmix", "ow-qmix"])
+def test_settings_of_weighted_qmix_arrive(method: str) -> None:
+    mixer = mixer_of(method, embed=4, joint_hidden=5, alpha=0.3)
+    assert mixer.monotone.b1.weight.shape == (3, 4)
+    assert mixer.joint_value.memory.weight.shape == (64, 5)
+    assert (mixer.alpha, mixer.optimistic) == (0.3, method == "ow-qmix")
 
 
 def test_an_unknown_method_is_no_mixer() -> None:
     with pytest.raises(ValueError, match="qmux"):
-        build_mixer("qmux", Lottery().spec, MixerConfig(), KEY)
+        mixer_of("qmux")
 
 
 def test_agent_settings_arrive() -> None:

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import optax
 from jaxtyping import PRNGKeyArray
 
@@ -13,9 +14,15 @@ from comarl.experiments.config import LearnerConfig, MixerConfig, RunConfig
 from comarl.memory.replay import make_replay
 from comarl.mixers.base import AbstractMixer
 from comarl.mixers.iql import IQL
+from comarl.mixers.qatten import Qatten
 from comarl.mixers.qmix import QMIX, QMIXNS, QMIXLin
+from comarl.mixers.qplex import QPLEX
+from comarl.mixers.qtran import QTRANAlt, QTRANBase
 from comarl.mixers.vdn import VDN, VDNS
+from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
+from comarl.nets.critics import JointValue
+from comarl.nets.layers import MLP
 from comarl.training.learner import Learner
 from comarl.training.ondevice import OnDevice
 from comarl.types import EnvSpec
@@ -27,25 +34,86 @@ def build_env(config: RunConfig) -> Env:
     return OneAgent(env, config.learner.team_reward) if config.method == "joint" else env
 
 
-def build_mixer(method: str, spec: EnvSpec, config: MixerConfig, key: PRNGKeyArray) -> AbstractMixer:
-    """The mixer of that method."""
-    n, s = spec.num_agents, spec.state_dim
-    hyper = {"embed": config.embed, "hyper_layers": config.hyper_layers, "hyper_hidden": config.hyper_hidden}
-    match method:
+def build_mixer(config: RunConfig, spec: EnvSpec, key: PRNGKeyArray) -> AbstractMixer:
+    """The mixer of the configured method."""
+    n, s, mixer = spec.num_agents, spec.state_dim, config.mixer
+    match config.method:
         case "iql" | "joint":
             return IQL()
         case "vdn":
             return VDN()
         case "vdn-s":
-            return VDNS(s, embed=config.embed, key=key)
+            return VDNS(s, embed=mixer.embed, key=key)
         case "qmix":
-            return QMIX(n, s, **hyper, key=key)
+            return _build_qmix(mixer, spec, key)
         case "qmix-ns":
-            return QMIXNS(n, embed=config.embed, key=key)
+            return QMIXNS(n, embed=mixer.embed, key=key)
         case "qmix-lin":
-            return QMIXLin(n, s, **hyper, key=key)
+            return QMIXLin(
+                n, s, embed=mixer.embed, hyper_layers=mixer.hyper_layers, hyper_hidden=mixer.hyper_hidden, key=key
+            )
+        case "qplex":
+            return QPLEX(
+                n,
+                spec.num_actions,
+                s,
+                kernels=mixer.kernels,
+                kernel_layers=mixer.kernel_layers,
+                hidden=mixer.hyper_hidden,
+                stop_gradient=mixer.stop_gradient,
+                key=key,
+            )
+        case "qatten":
+            return Qatten(
+                spec,
+                heads=mixer.heads,
+                embed=mixer.embed,
+                weighted_heads=mixer.weighted_heads,
+                nonlinear_keys=mixer.nonlinear_keys,
+                mask_dead=mixer.mask_dead,
+                logit_penalty=mixer.logit_penalty,
+                key=key,
+            )
+        case "qtran-base" | "qtran-alt":
+            value_key, v_key = jax.random.split(key)
+            return (QTRANBase if config.method == "qtran-base" else QTRANAlt)(
+                _build_joint_value(config, spec, value_key),
+                MLP((s, mixer.joint_hidden, 1), key=v_key) if mixer.state_value else None,
+                mixer.opt_weight,
+                mixer.nopt_weight,
+            )
+        case "cw-qmix" | "ow-qmix":
+            monotone_key, value_key = jax.random.split(key)
+            return WeightedQMIX(
+                _build_qmix(mixer, spec, monotone_key),
+                _build_joint_value(config, spec, value_key),
+                mixer.alpha,
+                optimistic=config.method == "ow-qmix",
+            )
         case _:
-            raise ValueError(method)
+            raise ValueError(config.method)
+
+
+def _build_qmix(config: MixerConfig, spec: EnvSpec, key: PRNGKeyArray) -> QMIX:
+    return QMIX(
+        spec.num_agents,
+        spec.state_dim,
+        embed=config.embed,
+        hyper_layers=config.hyper_layers,
+        hyper_hidden=config.hyper_hidden,
+        key=key,
+    )
+
+
+def _build_joint_value(config: RunConfig, spec: EnvSpec, key: PRNGKeyArray) -> JointValue:
+    return JointValue(
+        spec.num_agents,
+        spec.num_actions,
+        spec.state_dim,
+        config.agent.hidden,
+        hidden=config.mixer.joint_hidden,
+        key=key,
+    )
 
 
 def build_optimiser(config: LearnerConfig, updates: int = 1) -> optax.GradientTransformation:
@@ -79,7 +147,7 @@ def build_algorithm(config: RunConfig, spec: EnvSpec) -> QLearning:
             agent_id=agent.agent_id,
             sharing=agent.sharing,
         ),
-        make_mixer=lambda key: build_mixer(config.method, spec, config.mixer, key),
+        make_mixer=lambda key: build_mixer(config, spec, key),
         optimiser=build_optimiser(learner, total_updates(config)),
         epsilon=optax.linear_schedule(learner.epsilon_start, learner.epsilon_end, learner.epsilon_steps),
         gamma=learner.gamma,

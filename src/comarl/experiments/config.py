@@ -34,11 +34,37 @@ class MixerConfig:
     """The mixer; methods without a mixing network ignore it."""
 
     embed: int = 32
-    """Width of the mixing network."""
+    """Width of the mixing network (QMIX and its kin; Qatten's state value and head weights)."""
     hyper_layers: Literal[1, 2] = 2
-    """Layers of each hypernetwork: 1 as in the ICML paper, 2 as in JMLR and PyMARL."""
+    """Layers of each of QMIX's hypernetworks: 1 as in the ICML paper, 2 as in JMLR and PyMARL."""
     hyper_hidden: int = 64
-    """Hidden width of a two-layer hypernetwork."""
+    """Hidden width of a hypernetwork of more than one layer."""
+    kernels: int = 4
+    """QPLEX: how many products make λ."""
+    kernel_layers: Literal[1, 2, 3] = 1
+    """QPLEX: layers of the networks in each product."""
+    stop_gradient: bool = True
+    """QPLEX: the advantages that λ weighs are constants."""
+    heads: int = 4
+    """Qatten: heads."""
+    weighted_heads: bool = True
+    """Qatten: heads have weights from the state, else all count alike."""
+    nonlinear_keys: bool = False
+    """Qatten: an agent's utility is part of its key."""
+    mask_dead: bool = False
+    """Qatten: agents with a single available action get no weight."""
+    logit_penalty: float = 1e-3
+    """Qatten: weight of the squared attention logits in the loss."""
+    joint_hidden: int = 64
+    """QTRAN, weighted QMIX: width of the unrestricted joint value."""
+    state_value: bool = True
+    """QTRAN: with V(s), which stands for what agents do not observe."""
+    opt_weight: float = 1.0
+    """QTRAN: weight of the loss at the greedy joint action."""
+    nopt_weight: float = 0.1
+    """QTRAN: weight of the loss elsewhere."""
+    alpha: float = 0.1
+    """Weighted QMIX: the weight of the lesser joint actions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +206,7 @@ def check(config: RunConfig) -> None:
     positive |= {n: getattr(learner, n) for n in ("lr", "grad_clip", "target_interval", "epsilon_steps")}
     positive |= {n: getattr(learner, n) for n in ("buffer_steps", "batch_size", "updates")}
     positive |= {"hidden": config.agent.hidden, "embed": config.mixer.embed}
-    positive |= {"hyper_hidden": config.mixer.hyper_hidden}
+    positive |= {n: getattr(config.mixer, n) for n in ("hyper_hidden", "kernels", "heads", "joint_hidden")}
     for name, value in positive.items():
         if not (value > 0 and math.isfinite(value)):
             raise ComarlError(f"{name}={value}: must be positive")
@@ -189,6 +215,11 @@ def check(config: RunConfig) -> None:
     for name in ("gamma", "td_lambda", "target_tau", "epsilon_start", "epsilon_end"):
         if not 0 <= getattr(learner, name) <= 1:
             raise ComarlError(f"{name}={getattr(learner, name)}: must lie between 0 and 1")
+    for name in ("logit_penalty", "opt_weight", "nopt_weight"):
+        if not 0 <= getattr(config.mixer, name) < math.inf:
+            raise ComarlError(f"{name}={getattr(config.mixer, name)}: must not be negative, and finite")
+    if not 0 <= config.mixer.alpha <= 1:
+        raise ComarlError(f"alpha={config.mixer.alpha}: must lie between 0 and 1")
     counted = {"seed": config.seed, "learning_starts": learner.learning_starts}
     for name, value in counted.items():
         if value < 0:

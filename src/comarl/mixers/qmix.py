@@ -5,16 +5,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from comarl.mixers.base import FactoredMixer, Joint
-from comarl.nets.layers import MLP, Linear
-
-
-def hypernet(state_dim: int, outputs: int, *, layers: int, hidden: int, key: PRNGKeyArray) -> MLP:
-    """From the state to weights: one linear layer (ICML) or Linear, ReLU, Linear (JMLR, PyMARL)."""
-    return MLP((state_dim, *(hidden,) * (layers - 1), outputs), key=key)
+from comarl.nets.layers import MLP, Linear, hypernet
 
 
 class QMIX(FactoredMixer):
-    """Q_tot = ELU(q·|W₁(s)| + b₁(s))·|w₂(s)| + V(s)."""
+    """Q_tot = ELU(q·|W₁(s)| + b₁(s))·|w₂(s)| + V(s).
+
+    Each hypernetwork is one linear layer (ICML) or Linear, ReLU, Linear (JMLR, PyMARL).
+    """
 
     w1: MLP
     b1: Linear

@@ -43,6 +43,11 @@ class MLP(eqx.Module):
         return self.layers[-1](x)
 
 
+def hypernet(state_dim: int, outputs: int, *, layers: int, hidden: int, key: PRNGKeyArray) -> MLP:
+    """From the state to weights of a mixer: so many linear layers with ReLU between them."""
+    return MLP((state_dim, *(hidden,) * (layers - 1), outputs), key=key)
+
+
 def _rank_like(vector: Array, like: Array) -> Array:
     """``vector`` with leading axes of one, as broadcasting without rank promotion asks for."""
     return vector.reshape((1,) * (like.ndim - 1) + vector.shape)

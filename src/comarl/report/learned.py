@@ -11,7 +11,7 @@ from comarl.algos.qlearning import Networks
 from comarl.envs.base import Env
 from comarl.envs.wrappers import OneAgent
 from comarl.errors import ComarlError
-from comarl.mixers.base import FactoredMixer, Joint
+from comarl.mixers.base import Joint
 from comarl.nets.agents import Utilities
 from comarl.report.exact import Game, JointAction, Matrix
 from comarl.types import TimeStep
@@ -82,7 +82,6 @@ def _read(env: Env, networks: Networks, path: tuple[JointAction, ...]) -> np.nda
         size = env.env.spec.num_actions
         return np.asarray(now.q, np.float64).reshape(size, size)
     mixer, size = networks.mixer, env.spec.num_actions
-    assert isinstance(mixer, FactoredMixer)
     actions = jnp.asarray(list(np.ndindex(size, size)), jnp.int32)
     values = jax.vmap(lambda action: mixer(Joint(now.q, action, now.hidden, ts)))(actions)
     table = now.q if values.ndim == 2 else values.reshape(size, size)

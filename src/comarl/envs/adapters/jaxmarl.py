@@ -124,6 +124,7 @@ class Smax(ObservedEnv):
             num_actions=int(self._env.action_spaces[self._agents[0]].n),
             max_episode_steps=int(self._env.max_steps) + 1,
             agent_types=_numbered(allies * [0] if drawn else np.asarray(scenario.unit_types)[:allies].tolist()),
+            units=smax_units.places(self.units, allies),
             outcomes=("won",),
             reward="shared by the team",
         )

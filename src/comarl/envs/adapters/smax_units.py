@@ -13,7 +13,17 @@ from jaxtyping import Array, Float
 
 def state_size(sim: Any) -> int:
     """``S`` of :func:`global_state`."""
-    return sim.num_agents * (4 + sim.unit_type_bits)
+    return sim.num_agents * _unit_size(sim)
+
+
+def places(sim: Any, allies: int) -> tuple[tuple[int, int], ...]:
+    """Where each ally's features stand in :func:`global_state`."""
+    size = _unit_size(sim)
+    return tuple((i * size, (i + 1) * size) for i in range(allies))
+
+
+def _unit_size(sim: Any) -> int:
+    return 4 + int(sim.unit_type_bits)
 
 
 def global_state(sim: Any, state: Any) -> Float[Array, " S"]:
