@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from comarl.envs.games.matrix import PAYOFFS
 from comarl.errors import ComarlError
 from comarl.experiments.presets import PRESETS
 from comarl.experiments.runner import Silent
@@ -76,6 +77,7 @@ def made_up(tables: list[list[list[float]]], optima: list[str | None], returns: 
                 "method": "qmix",
                 "seed": seed,
                 "greedy_return": greedy,
+                "greedy_payoff": greedy,
                 "max_abs_error": None if optimum is None else 0.25,
                 "optimum": optimum,
                 "tables": {"1": table},
@@ -126,12 +128,24 @@ def test_a_method_without_a_rule_has_no_error(monkeypatch: pytest.MonkeyPatch) -
             "method": "vdn",
             "seed": 3,
             "greedy_return": 7,
+            "greedy_payoff": None,
             "max_abs_error": None,
             "optimum": None,
             "tables": {"1": [[0, 0], [0, 0]]},
         }
     ]
     assert result["exact"] == {"vdn": {}}
+
+
+def test_in_a_game_of_one_step_the_return_is_the_payoff_of_the_greedy_joint_action(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    preset = PRESETS["vdn", "matrix/qtran"]
+    few = {"num_envs": 64, "batch_size": 64, "steps": 64 * 6 * 200, "eval_every": 64 * 6 * 200, "buffer_steps": 7680}
+    monkeypatch.setitem(PRESETS, ("vdn", "matrix/qtran"), dataclasses.replace(preset, settings=preset.settings | few))
+    (row,) = run_tables("qtran", ["vdn"], 1, Silent())["rows"]
+    row_action, column_action = np.unravel_index(np.argmax(row["tables"]["1"]), (3, 3))
+    assert row["greedy_payoff"] == PAYOFFS["qtran"][row_action][column_action] == row["greedy_return"]
 
 
 def test_every_default_method_has_a_preset_and_an_exact_table_on_every_game() -> None:

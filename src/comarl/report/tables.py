@@ -40,6 +40,11 @@ class SmallGame:
     env: str
     states: tuple[str, ...]
 
+    @property
+    def one_step(self) -> bool:
+        """Whether an episode is a single joint action, so that its return is a payoff."""
+        return len(self.states) == 1
+
 
 GAMES = {
     "two-step": SmallGame("two-step", ("1", "2A", "2B")),
@@ -55,9 +60,10 @@ def run_tables(game: str, methods: list[str], seeds: int, progress: "Progress") 
     Returns:
         The object that ``comarl tables GAME --json`` prints: ``game``, ``gamma``, ``rows`` and ``exact``.
 
-        A row has ``method``, ``seed``, the ``greedy_return`` of an episode, and its ``tables`` by state: values of
-        the joint actions ``[A, A]``, the first agent's action the row, or for IQL each agent's utilities
-        ``[2, A]``. ``optimum`` names the exact fit that is nearest and ``max_abs_error`` is the largest difference
+        A row has ``method``, ``seed``, the ``greedy_return`` of an episode, and its ``tables`` by state: Q_tot, the
+        mixer's value, of the joint actions ``[A, A]``, the first agent's action the row, or for IQL each agent's
+        utilities ``[2, A]``. ``greedy_payoff`` is what the greedy joint action pays in a game of one step, else null.
+        ``optimum`` names the exact fit that is nearest and ``max_abs_error`` is the largest difference
         to it; both are null for a method without an exact table.
 
         ``exact`` has for each method, by name, the global fits and those that a seed is nearest to: the ``mse``,
@@ -79,14 +85,22 @@ def run_tables(game: str, methods: list[str], seeds: int, progress: "Progress") 
     for config in configs:
         optima, learned = _learn(config, GAMES[game], progress)
         near = [min(optima, key=lambda o: o.distance(row.tables), default=None) for row in learned]
-        rows += [_row(config.method, row, optimum) for row, optimum in zip(learned, near, strict=True)]
+        pairs = zip(learned, near, strict=True)
+        rows += [_row(config.method, GAMES[game], row, optimum) for row, optimum in pairs]
         exact[config.method] = {o.name: _plain(o) for o in optima if o.name.startswith("global") or o in near}
     return {"game": game, "gamma": configs[0].learner.gamma, "rows": rows, "exact": exact}
 
 
 @dataclasses.dataclass(frozen=True)
 class Learned:
-    """What one seed learned: the return of a greedy episode and the tables by state."""
+    """What one seed learned.
+
+    Attributes:
+        seed: its number.
+        greedy_return: the return of a greedy episode.
+        tables: by state, Q_tot of the joint actions, or utilities where there is none. A method that learns another
+            value beside Q_tot has it in tables of its own, not in these.
+    """
 
     seed: int
     greedy_return: float
@@ -130,11 +144,13 @@ def _train(config: RunConfig, driver: "OnDevice", programs: "Seeds", progress: "
     return returns
 
 
-def _row(method: str, learned: Learned, optimum: Optimum | None) -> dict[str, Any]:
+def _row(method: str, game: SmallGame, learned: Learned, optimum: Optimum | None) -> dict[str, Any]:
+    greedy_return = round(learned.greedy_return, 6)
     return {
         "method": method,
         "seed": learned.seed,
-        "greedy_return": round(learned.greedy_return, 6),
+        "greedy_return": greedy_return,
+        "greedy_payoff": greedy_return if game.one_step else None,
         "max_abs_error": round(optimum.distance(learned.tables), 6) if optimum else None,
         "optimum": optimum.name if optimum else None,
         "tables": _lists(learned.tables),
