@@ -1,0 +1,206 @@
+"""Methods side by side on the same environments, settings and budget: ``make compare``.
+
+``python benchmarks/compare.py NAME...`` runs the comparisons of those names, all if none is given. A result that is in
+``benchmarks/results/NAME.json`` with the same settings is not run again, so the command goes on where it was stopped, also
+on another machine. After every run the JSON, the picture ``docs/images/NAME.png`` and the table between the marks in
+``docs/comparisons.md`` are written anew.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import bootstrap, trim_mean
+
+from comarl.experiments.config import RunConfig
+from comarl.experiments.scores import short, show_score
+from comarl.report.curves import COLOURS, read_curve, summarise
+
+ROOT = Path(__file__).parent.parent
+RESULTS, PICTURES = ROOT / "benchmarks" / "results", ROOT / "docs" / "images"
+PAGE = ROOT / "docs" / "comparisons.md"
+FACTORISED = ("iql", "vdn", "qmix", "qplex", "qatten", "qtran-base", "qtran-alt", "cw-qmix", "ow-qmix")
+ABLATIONS = ("vdn-s", "qmix-ns", "qmix-lin")
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What is compared.
+
+    Attributes:
+        methods: names of methods.
+        envs: names of environments.
+        settings: what all have in common, by flat names.
+        seeds: seeds of each.
+    """
+
+    methods: tuple[str, ...]
+    envs: tuple[str, ...]
+    settings: dict[str, Any]
+    seeds: int = 3
+
+
+COMPARISONS = {
+    "combat": Comparison(
+        FACTORISED + ABLATIONS,
+        ("smax/3m", "smax/2s3z", "smax/3s5z", "smax/5m_vs_6m"),
+        {"steps": 400_000, "length": 32, "epsilon_end": 0.02, "eval_every": 50_000, "eval_episodes": 256},
+    ),
+}
+
+
+def main(names: list[str]) -> None:
+    """Run what is missing of each comparison."""
+    for name in names or COMPARISONS:
+        comparison = COMPARISONS[name]
+        path = RESULTS / f"{name}.json"
+        rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        write(name, rows)
+        for env in comparison.envs:
+            for method in comparison.methods:
+                if not any(is_result(row, comparison, method, env) for row in rows):
+                    rows = [row for row in rows if (row["method"], row["env"]) != (method, env)]
+                    rows.append(run(name, comparison, method, env))
+                    write(name, rows)
+
+
+def is_result(row: dict[str, Any], comparison: Comparison, method: str, env: str) -> bool:
+    """Whether a row is this method's result with the settings of now."""
+    wanted = (method, env, comparison.settings, comparison.seeds)
+    return (row["method"], row["env"], row["settings"], len(row["scores"])) == wanted
+
+
+def run(name: str, comparison: Comparison, method: str, env: str) -> dict[str, Any]:
+    """Train and read the curve."""
+    from comarl.cli.output import showing_progress
+    from comarl.experiments.config import with_settings
+    from comarl.experiments.runner import train
+
+    print(f"{method} on {env}", file=sys.stderr)
+    folder = ROOT / "runs" / name / f"{method}-{env.replace('/', '-')}"
+    # Not the preset: what was tuned for one method would favour it.
+    own = {"seeds": comparison.seeds, "run": folder, "overwrite": True}
+    config = with_settings(RunConfig(method=method, env=env), comparison.settings | own)
+    with showing_progress() as progress:
+        summary = train(config, progress).summary
+    curve = read_curve(folder)
+    return {
+        "method": method,
+        "env": env,
+        "settings": comparison.settings,
+        "score": curve.score,
+        "env_steps": curve.steps.tolist(),
+        "scores": curve.scores.round(4).tolist(),
+        "fixed": {k: round(v, 4) for k, v in curve.fixed.items()},
+        "train_seconds": summary["train_seconds"],
+        "compile_seconds": summary["compile_seconds"],
+        "command": command(comparison, method, env),
+    }
+
+
+def command(comparison: Comparison, method: str, env: str) -> str:
+    """What a user types for one result (where there is a preset, its other settings must be put back)."""
+    flags = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in comparison.settings.items())
+    return f"comarl train {method} --env {env} --seeds {comparison.seeds} {flags}"
+
+
+def write(name: str, rows: list[dict[str, Any]]) -> None:
+    """The JSON, the picture and the table."""
+    if not rows:
+        return
+    order = COMPARISONS[name]
+    rows.sort(key=lambda r: (order.envs.index(r["env"]), order.methods.index(r["method"])))
+    (RESULTS / f"{name}.json").write_text(json.dumps(rows, ensure_ascii=False) + "\n", encoding="utf-8")
+    draw(name, rows)
+    write_table(name, rows)
+
+
+def write_table(name: str, rows: list[dict[str, Any]]) -> None:
+    """The page's table: a row per method, a column per environment, and the middle over all of them."""
+    envs = [env for env in COMPARISONS[name].envs if any(r["env"] == env for r in rows)]
+    lines = [f"| method | {' | '.join(envs)} | all |", "|---" * (len(envs) + 2) + "|"]
+    for method in COMPARISONS[name].methods:
+        own = {r["env"]: r for r in rows if r["method"] == method}
+        if own:
+            cells = [cell(own[env]) if env in own else "–" for env in envs]
+            whole = overall([own[env] for env in envs]) if len(own) == len(envs) > 1 else "–"
+            lines.append(f"| {method} | {' | '.join(cells)} | {whole} |")
+    for policy in dict.fromkeys(p for r in rows for p in r["fixed"]):
+        fixed = {r["env"]: show_score(r["score"], r["fixed"][policy]) for r in rows if policy in r["fixed"]}
+        lines.append(f"| *{policy}* | {' | '.join(fixed.get(env, '–') for env in envs)} | |")
+    begin, end = f"<!-- {name}: made by 'make compare' -->", f"<!-- end of {name} -->"
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    PAGE.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
+
+
+def cell(row: dict[str, Any]) -> str:
+    """The last evaluation: the middle over seeds and its interval."""
+    middle, low, high, _ = summarise(np.array(row["scores"])[:, -1:])
+    return f"{shown(row, middle[0])} [{shown(row, low[0])}, {shown(row, high[0])}]"
+
+
+def shown(row: dict[str, Any], x: float) -> str:
+    """A score in a table."""
+    return show_score(row["score"], float(x))
+
+
+def overall(rows: list[dict[str, Any]]) -> str:
+    """The interquartile mean over seeds and environments, seeds resampled within each environment."""
+    scores = [np.array(r["scores"])[:, -1] for r in rows]
+    if len({short(r["score"]) for r in rows}) > 1 or short(rows[0]["score"]) != "win rate":
+        return "–"  # returns of different environments have no common scale
+
+    def middle(*by_env: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.asarray(trim_mean(np.concatenate(by_env, axis=axis), 0.25, axis=axis))
+
+    interval = bootstrap(scores, middle, method="percentile", rng=0, n_resamples=2000).confidence_interval
+    parts = (middle(*scores), interval.low, interval.high)
+    at, low, high = (shown(rows[0], float(x)) for x in parts)
+    return f"{at} [{low}, {high}]"
+
+
+def draw(name: str, rows: list[dict[str, Any]]) -> None:
+    """A panel per environment, a line per method; the fixed policies as horizontal lines."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    envs = [env for env in COMPARISONS[name].envs if any(r["env"] == env for r in rows)]
+    wide = min(2, len(envs))
+    high = -(-len(envs) // wide)
+    figure = Figure(figsize=(5.2 * wide + 1.8, 3.1 * high + 0.4), layout="constrained", dpi=130)
+    panels = figure.subplots(high, wide, squeeze=False).ravel()
+    handles: dict[str, Any] = {}
+    for env, axes in zip(envs, panels, strict=False):
+        for row in (r for r in rows if r["env"] == env):
+            i = COMPARISONS[name].methods.index(row["method"])
+            colour, dash = COLOURS[i % len(COLOURS)], ("-", "--")[i // len(COLOURS) % 2]
+            middle, low, up, _ = summarise(np.array(row["scores"]))
+            handles[row["method"]] = axes.plot(row["env_steps"], middle, dash, color=colour, linewidth=1.8)[0]
+            axes.fill_between(row["env_steps"], low, up, color=colour, alpha=0.1, linewidth=0)
+            for policy, score in row["fixed"].items():
+                handles[policy] = axes.axhline(
+                    score, color="0.4", linewidth=1, linestyle=":" if policy == "random" else "-."
+                )
+        axes.set_title(env, fontsize=10, loc="left")
+        axes.set_xlim(0, max(r["env_steps"][-1] for r in rows if r["env"] == env))
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k")
+        axes.grid(color="0.92", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        if rows[0]["score"] == "win rate":
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+            axes.set_ylim(-0.02, 1.02)
+    for axes in panels[len(envs) :]:
+        axes.remove()
+    figure.supxlabel("environment steps per seed", fontsize=10)
+    figure.supylabel(f"{short(rows[0]['score'])}, greedy policy", fontsize=10)
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, fontsize=9)
+    PICTURES.mkdir(exist_ok=True)
+    figure.savefig(PICTURES / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
