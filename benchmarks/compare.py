@@ -1,9 +1,9 @@
 """Methods side by side on the same environments, settings and budget: ``make compare``.
 
 ``python benchmarks/compare.py NAME...`` runs the comparisons of those names, all if none is given. A result that is in
-``benchmarks/results/NAME.json`` with the same settings is not run again, so the command goes on where it was stopped, also
-on another machine. After every run the JSON, the picture ``docs/images/NAME.png`` and the table between the marks in
-``docs/comparisons.md`` are written anew.
+``benchmarks/results/NAME.json`` with the same settings is not run again, so the command goes on where it was stopped,
+also on another machine. After every run the JSON, the picture ``docs/images/NAME.png`` and the table between the marks
+in ``docs/comparisons.md`` are written anew.
 """
 
 import dataclasses

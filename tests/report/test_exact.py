@@ -9,7 +9,6 @@ import pytest
 from scipy.optimize import minimize
 
 from comarl.envs.base import make_timestep
-from comarl.errors import ComarlError
 from comarl.mixers.base import Joint
 from comarl.mixers.qmix import QMIX
 from comarl.report.exact import RULES, Game, Optimum, convex_monotone, solve
@@ -22,11 +21,18 @@ TWO_STEP = Game(
     paths={"1": (), "2A": ((0, 0),), "2B": ((1, 0),)},
     reward={"1": np.zeros((2, 2)), "2A": np.full((2, 2), 7.0), "2B": np.array([[0.0, 1], [1, 8]])},
     successor={"1": {u: "2B" if u[0] else "2A" for u in ENDS}, "2A": ENDS, "2B": ENDS},
+    limit=2,
+)
+MMDP = Game(
+    paths={"1": (), "0": ((1, 1),)},
+    reward={"1": np.array([[1.0, 0], [0, 0]]), "0": np.zeros((2, 2))},
+    successor={"1": {u: "0" if u == (1, 1) else "1" for u in ENDS}, "0": dict.fromkeys(ENDS, "0")},
+    limit=100,
 )
 
 
 def one_step(payoff: np.ndarray) -> Game:
-    return Game({"1": ()}, {"1": payoff}, {"1": dict.fromkeys(np.ndindex(3, 3))})
+    return Game({"1": ()}, {"1": payoff}, {"1": dict.fromkeys(np.ndindex(3, 3))}, limit=1)
 
 
 def fits(method: str, game: Game) -> dict[str, Optimum]:
@@ -177,7 +183,26 @@ def test_ties_leave_the_return_open() -> None:
         assert only(method, one_step(QPLEX_3)).returns == [0, 6]
 
 
-def test_a_game_with_a_way_back_is_refused() -> None:
-    loop = Game({"1": ()}, {"1": np.zeros((2, 2))}, {"1": dict.fromkeys(ENDS, "1")})
-    with pytest.raises(ComarlError, match="state 1 can come before state 1 and after it"):
-        solve(loop, 0.99, RULES["vdn"])
+@pytest.mark.parametrize("method", ["joint", "qplex", "qtran-base", "ow-qmix"])
+def test_mmdp_of_methods_that_represent_it(method: str) -> None:
+    # (0, 0) gives 1 for ever: 1 / (1 - .99) = 100. With one agent aside it is a step later, with both never.
+    (exact,) = solve(MMDP, 0.99, RULES[method])
+    np.testing.assert_allclose(exact.tables["1"], [[100, 99], [99, 0]], atol=1e-6)
+    np.testing.assert_allclose(exact.tables["0"], 0)
+    assert exact.returns == [100]
+
+
+def test_mmdp_of_independent_learners() -> None:
+    # Q(0) = 1/2 + γ V and V = Q(0), so V = 50; Q(1) = γ V / 2.
+    (exact,) = solve(MMDP, 0.99, RULES["iql"])
+    np.testing.assert_allclose(exact.tables["1"], [[50, 24.75]] * 2, atol=1e-6)
+    assert exact.returns == [100]
+
+
+def test_on_mmdp_additive_values_grow_without_end() -> None:
+    """Targets 1 + γV, γV, γV, 0 have the best additive fit 3/4 + 5/4 γV at (0, 0), and V is that: no end if γ > 4/5."""
+    (exact,) = solve(MMDP, 0.5, RULES["vdn"])
+    assert exact.tables["1"][0, 0] == pytest.approx(0.75 / (1 - 1.25 * 0.5))
+    for method in ("vdn", "qatten", "qmix"):  # a monotone fit has no kink here: the targets are submodular
+        assert solve(MMDP, 0.99, RULES[method]) == []
+    assert solve(MMDP, 0.79, RULES["qmix"])[0].tables["1"][0, 0] == pytest.approx(0.75 / (1 - 1.25 * 0.79))

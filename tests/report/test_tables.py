@@ -81,6 +81,7 @@ def made_up(tables: list[list[list[float]]], optima: list[str | None], returns: 
                 "max_abs_error": None if optimum is None else 0.25,
                 "optimum": optimum,
                 "tables": {"1": table},
+                "central": None,
             }
             for seed, (table, optimum, greedy) in enumerate(zip(tables, optima, returns, strict=True))
         ],
@@ -132,6 +133,7 @@ def test_a_method_without_a_rule_has_no_error(monkeypatch: pytest.MonkeyPatch) -
             "max_abs_error": None,
             "optimum": None,
             "tables": {"1": [[0, 0], [0, 0]]},
+            "central": None,
         }
     ]
     assert result["exact"] == {"vdn": {}}

@@ -36,6 +36,19 @@ FITTED: dict[str, Any] = {
 TWO_STEP = _budget(192, 2000, kept=20) | {"lr_decay": 5e-3}
 # Payoffs differ more, so that a mean needs more of them.
 MATRIX = _budget(384, 2500, kept=250) | {"lr_decay": 3e-3}
+# An unrestricted value is fitted without that noise too, but utilities follow it only as fast as it stands still.
+CENTRAL = _budget(64, 2500, kept=20) | {"lr": 1e-3, "lr_decay": 0.1, "state_value": False, "nopt_weight": 1.0}
+CENTRAL_METHODS = ("qtran-base", "qtran-alt", "cw-qmix", "ow-qmix")
+# What made QPLEX work, and what did not, is in docs/methods/qplex.md.
+QPLEX = _budget(64, 10000, kept=20) | {
+    "batch_size": 11,
+    "updates": 8,
+    "optimiser": "rmsprop",
+    "lr": 7e-3,
+    "lr_decay": 1e-4,
+    "kernels": 10,
+    "kernel_layers": 3,
+}
 # A table that the method can represent is learned without that noise, and a rate that falls as far ends before it fits.
 REPRESENTED = {"lr_decay": 0.05}
 REPRESENTS = {"two-step": ("qmix", "qmix-ns", "joint")}
@@ -50,6 +63,7 @@ MEASURED = {
         "qmix-ns": "8 on 10 of 10 seeds, as exact; table within .001",
         "qmix-lin": "7 on 10 of 10 seeds, as exact; table within .037",
         "joint": "8 on 10 of 10 seeds, as exact; table within .001",
+        **dict.fromkeys(("qplex", "qatten", *CENTRAL_METHODS), "to be measured"),
     },
     "matrix/qtran": {
         "iql": "0 on 10 of 10 seeds, as exact; utilities within .046",
@@ -59,6 +73,7 @@ MEASURED = {
         "qmix-ns": "0 on 10 of 10 seeds: the usual local fit (error 35.6, best 32.0), within .028",
         "qmix-lin": "0 on 10 of 10 seeds, as exact; table within .058",
         "joint": "8 on 10 of 10 seeds, as exact; table within .001",
+        **dict.fromkeys(("qplex", "qatten", *CENTRAL_METHODS), "to be measured"),
     },
     "matrix/qplex-1": {
         "iql": "10 on 10 of 10 seeds, as exact; utilities within .030",
@@ -68,6 +83,7 @@ MEASURED = {
         "qmix-ns": "10 on 10 of 10 seeds: at a saddle short of the best fit, within .039",
         "qmix-lin": "10 on 10 of 10 seeds, as exact; table within .033",
         "joint": "10.4 on 10 of 10 seeds, as exact; table within .001",
+        **dict.fromkeys(("qplex", "qatten", *CENTRAL_METHODS), "to be measured"),
     },
     "matrix/qplex-3": {
         "iql": "6 on 8 and 0 on 2 of 10 seeds (B and C tie exactly); utilities within .046",
@@ -77,6 +93,7 @@ MEASURED = {
         "qmix-ns": "6 on 10 of 10 seeds: at the saddle where B and C tie, within .078",
         "qmix-lin": "6 on 7 and 0 on 3 of 10 seeds (B and C tie exactly); table within .073",
         "joint": "8 on 10 of 10 seeds, as exact; table within .001",
+        **dict.fromkeys(("qplex", "qatten", *CENTRAL_METHODS), "to be measured"),
     },
 }
 """By environment and method, seeds 0-9: greedy returns, and the largest difference to the exact fit."""
@@ -84,6 +101,10 @@ MEASURED = {
 
 def settings_of(method: str, env: str) -> dict[str, Any]:
     """What a method needs on a small game."""
+    if method == "qplex":
+        return FITTED | QPLEX
+    if method in CENTRAL_METHODS:
+        return FITTED | CENTRAL
     settings = FITTED | (TWO_STEP if env == "two-step" else MATRIX)
     if method in REPRESENTS.get(env, REPRESENTS_ALWAYS):
         settings |= REPRESENTED

@@ -1,17 +1,19 @@
 """Tables of a small game: its rewards and successors from the environment, learned values from trained networks."""
 
 import itertools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from comarl.algos.qlearning import Networks
 from comarl.envs.base import Env
 from comarl.envs.wrappers import OneAgent
 from comarl.errors import ComarlError
-from comarl.mixers.base import Joint
+from comarl.mixers.base import CentralMixer, Joint
 from comarl.nets.agents import Utilities
 from comarl.report.exact import Game, JointAction, Matrix
 from comarl.types import TimeStep
@@ -54,6 +56,7 @@ def tabulate(env: Env, names: tuple[str, ...]) -> Game:
             name: {action: None if i is None else names[i] for action, i in to.items()}
             for name, to in zip(names, successors, strict=True)
         },
+        limit=env.spec.max_episode_steps,
     )
 
 
@@ -61,29 +64,44 @@ def _identity(ts: TimeStep) -> bytes:
     return np.asarray(ts.state).tobytes()
 
 
-def read_tables(env: Env, networks: Networks, game: Game) -> dict[str, np.ndarray]:
+class Tables(NamedTuple):
+    """What trained networks say of a game of two agents, state by state.
+
+    Attributes:
+        q_tot: Q_tot of every joint action ``[A, A]``; where there is one value per agent and no team value, the
+            utilities ``[2, A]``.
+        central: the unrestricted value of every joint action ``[A, A]``, of a method that has one.
+    """
+
+    q_tot: dict[str, np.ndarray]
+    central: dict[str, np.ndarray] | None
+
+
+def read_tables(env: Env, networks: Networks, game: Game) -> Tables:
     """What trained networks say in every state of a game.
 
     Args:
         env: the game as the method sees it; ``joint`` sees one agent.
         networks: the trained networks.
         game: the game of two agents.
-
-    Returns:
-        For each state Q_tot of every joint action ``[A, A]``; where there is one value per agent and no team
-        value, the utilities ``[2, A]``.
     """
-    return {state: _read(env, networks, path) for state, path in game.paths.items()}
+    mixer = networks.mixer
+    return Tables(
+        {state: _read(env, networks, mixer, path) for state, path in game.paths.items()},
+        {state: _read(env, networks, mixer.central, path) for state, path in game.paths.items()}
+        if isinstance(mixer, CentralMixer)
+        else None,
+    )
 
 
-def _read(env: Env, networks: Networks, path: tuple[JointAction, ...]) -> np.ndarray:
+def _read(env: Env, networks: Networks, value: Callable[[Joint], Array], path: tuple[JointAction, ...]) -> np.ndarray:
     ts, now = _follow(env, networks, path)
     if isinstance(env, OneAgent):
         size = env.env.spec.num_actions
         return np.asarray(now.q, np.float64).reshape(size, size)
-    mixer, size = networks.mixer, env.spec.num_actions
+    size = env.spec.num_actions
     actions = jnp.asarray(list(np.ndindex(size, size)), jnp.int32)
-    values = jax.vmap(lambda action: mixer(Joint(now.q, action, now.hidden, ts)))(actions)
+    values = jax.vmap(lambda action: value(Joint(now.q, action, now.hidden, ts)))(actions)
     table = now.q if values.ndim == 2 else values.reshape(size, size)
     return np.asarray(table, np.float64)
 

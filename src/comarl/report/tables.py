@@ -51,6 +51,7 @@ GAMES = {
     "qtran": SmallGame("matrix/qtran", ("1",)),
     "qplex-1": SmallGame("matrix/qplex-1", ("1",)),
     "qplex-3": SmallGame("matrix/qplex-3", ("1",)),
+    "mmdp": SmallGame("mmdp/game-1", ("1", "0")),
 }
 
 
@@ -62,9 +63,11 @@ def run_tables(game: str, methods: list[str], seeds: int, progress: "Progress") 
 
         A row has ``method``, ``seed``, the ``greedy_return`` of an episode, and its ``tables`` by state: Q_tot, the
         mixer's value, of the joint actions ``[A, A]``, the first agent's action the row, or for IQL each agent's
-        utilities ``[2, A]``. ``greedy_payoff`` is what the greedy joint action pays in a game of one step, else null.
-        ``optimum`` names the exact fit that is nearest and ``max_abs_error`` is the largest difference
-        to it; both are null for a method without an exact table.
+        utilities ``[2, A]``. ``central`` has the unrestricted value's tables where a method learns one beside Q_tot
+        (QTRAN, weighted QMIX), else null. ``greedy_payoff`` is what the greedy joint action pays in a game of one
+        step, else null.
+        ``optimum`` names the exact fit that is nearest and ``max_abs_error`` is the largest difference to it, of
+        ``central`` where there is one; both are null for a method without an exact table.
 
         ``exact`` has for each method, by name, the global fits and those that a seed is nearest to: the ``mse``,
         the ``returns`` that greedy play can have (several if actions tie) and the ``tables``.
@@ -84,7 +87,7 @@ def run_tables(game: str, methods: list[str], seeds: int, progress: "Progress") 
     exact: dict[str, dict[str, Any]] = {}
     for config in configs:
         optima, learned = _learn(config, GAMES[game], progress)
-        near = [min(optima, key=lambda o: o.distance(row.tables), default=None) for row in learned]
+        near = [min(optima, key=lambda o: o.distance(row.fitted), default=None) for row in learned]
         pairs = zip(learned, near, strict=True)
         rows += [_row(config.method, GAMES[game], row, optimum) for row, optimum in pairs]
         exact[config.method] = {o.name: _plain(o) for o in optima if o.name.startswith("global") or o in near}
@@ -98,13 +101,19 @@ class Learned:
     Attributes:
         seed: its number.
         greedy_return: the return of a greedy episode.
-        tables: by state, Q_tot of the joint actions, or utilities where there is none. A method that learns another
-            value beside Q_tot has it in tables of its own, not in these.
+        tables: by state, Q_tot of the joint actions, or utilities where there is none.
+        central: by state, the unrestricted value of the joint actions, of a method that learns one beside Q_tot.
     """
 
     seed: int
     greedy_return: float
     tables: dict[str, np.ndarray]
+    central: dict[str, np.ndarray] | None = None
+
+    @property
+    def fitted(self) -> dict[str, np.ndarray]:
+        """The tables that are regressed on the targets, and that the exact ones are of."""
+        return self.central or self.tables
 
 
 def _learn(config: RunConfig, game: SmallGame, progress: "Progress") -> tuple[list[Optimum], list[Learned]]:
@@ -124,7 +133,7 @@ def _learn(config: RunConfig, game: SmallGame, progress: "Progress") -> tuple[li
     programs = Seeds(driver, list(range(config.seed, config.seed + config.seeds)))
     returns = _train(config, driver, programs, progress)
     return optima, [
-        Learned(seed, returns[seed], read_tables(env, programs.state(seed).learner.online, written_out))
+        Learned(seed, returns[seed], *read_tables(env, programs.state(seed).learner.online, written_out))
         for seed in programs.seeds
     ]
 
@@ -151,9 +160,10 @@ def _row(method: str, game: SmallGame, learned: Learned, optimum: Optimum | None
         "seed": learned.seed,
         "greedy_return": greedy_return,
         "greedy_payoff": greedy_return if game.one_step else None,
-        "max_abs_error": round(optimum.distance(learned.tables), 6) if optimum else None,
+        "max_abs_error": round(optimum.distance(learned.fitted), 6) if optimum else None,
         "optimum": optimum.name if optimum else None,
         "tables": _lists(learned.tables),
+        "central": learned.central and _lists(learned.central),
     }
 
 
@@ -180,7 +190,13 @@ def print_tables(result: dict[str, Any], console: Console) -> None:
         for optimum in sorted({row["optimum"] for row in rows}, key=str):
             near = [row for row in rows if row["optimum"] == optimum]
             console.print(f"[bold]{method}[/]: {_about(near, len(rows), result['exact'][method].get(optimum))}")
-            console.print(_beside(near, result["exact"][method].get(optimum)))
+            if rows[0]["central"]:
+                console.print("[italic]unrestricted value[/]")
+                console.print(_beside(near, result["exact"][method].get(optimum), "central"))
+                console.print("[italic]Q_tot, the factorised value beside it[/]")
+                console.print(_beside(near, None))
+            else:
+                console.print(_beside(near, result["exact"][method].get(optimum)))
     console.print(_summary(rows_of, result["exact"]))
     if any(row["optimum"] not in (None, "global") for row in result["rows"]):
         console.print(NOT_GLOBAL, style="italic")
@@ -200,9 +216,9 @@ def _about(near: list[dict[str, Any]], seeds: int, exact: dict[str, Any] | None)
     return f"{len(near)} of {seeds} seeds nearest to the {fit}; largest difference {error:.3f}"
 
 
-def _beside(rows: list[dict[str, Any]], exact: dict[str, Any] | None) -> Table:
+def _beside(rows: list[dict[str, Any]], exact: dict[str, Any] | None, which: str = "tables") -> Table:
     """Each state's exact table, and the learned one as mean over the seeds ± largest deviation from the mean."""
-    states: dict[str, Any] = rows[0]["tables"]
+    states: dict[str, Any] = rows[0][which]
     actions = "ABCDEFGHIJ"[: len(next(iter(states.values()))[0])]
     per_agent = rows[0]["method"] in PER_AGENT
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -211,7 +227,7 @@ def _beside(rows: list[dict[str, Any]], exact: dict[str, Any] | None) -> Table:
     for name in (*([f"exact {a}" for a in actions] if exact else []), *(f"learned {a}" for a in actions)):
         table.add_column(name, justify="right", no_wrap=True)
     for state in states:
-        learned = np.array([row["tables"][state] for row in rows])
+        learned = np.array([row[which][state] for row in rows])
         mean, spread = learned.mean(0), np.abs(learned - learned.mean(0)).max(0)
         for i, values in enumerate(mean):
             left = [_number(x) for x in exact["tables"][state][i]] if exact else []
