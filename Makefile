@@ -8,7 +8,7 @@ READY := .venv/ready-$(HERE)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-paper test-faults bench results lint format lock clean
+.PHONY: help install demo test test-paper test-faults bench results compare lint format lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -29,6 +29,9 @@ test-faults: $(READY) ## put known faults back: the tests must notice (slow)
 
 results: $(READY) ## learning results of every preset, and the table in README.md (slow; goes on where it stopped)
 	$(BIN)/python benchmarks/learning.py
+
+compare: $(READY) ## methods side by side: docs/comparisons.md (hours; goes on where it stopped)
+	$(BIN)/python benchmarks/compare.py
 
 bench: $(READY) ## measure speed and memory
 	$(BIN)/python benchmarks/run.py
