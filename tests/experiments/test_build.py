@@ -141,9 +141,11 @@ def test_settings_of_qplex_arrive() -> None:
 
 
 def test_settings_of_qatten_arrive() -> None:
-    mixer = mixer_of("qatten", heads=3, embed=5, nonlinear_keys=True, mask_dead=True, logit_penalty=0.5)
+    mixer = mixer_of("qatten", heads=3, embed=5, hyper_hidden=7, nonlinear_keys=True, mask_dead=True, logit_penalty=0.5)
     assert mixer.heads.key.weight.shape == (3, 4 + 1, 32)
-    assert widths(mixer.w) == [(3, 5), (5, 3)]
+    assert mixer.heads.query_out.weight.shape == (3, 7, 32)
+    assert widths(mixer.w) == [(3, 7), (7, 3)]
+    assert widths(mixer.c) == [(3, 5), (5, 1)]
     assert (mixer.nonlinear_keys, mixer.mask_dead, mixer.logit_penalty) == (True, True, 0.5)
     assert mixer_of("qatten", weighted_heads=False).w is None
 

@@ -1,8 +1,5 @@
 """QMIX and its ablations against the papers' equations, written as loops over single numbers."""
 
-import math
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +8,7 @@ import pytest
 from comarl.envs.base import make_timestep
 from comarl.mixers.base import AbstractMixer, Joint
 from comarl.mixers.qmix import QMIX, QMIXNS, QMIXLin
+from tests.by_hand import elu, network
 from tests.probes import random_parameters
 
 N, S, E, HYPER = 3, 4, 5, 6
@@ -23,21 +21,6 @@ def case(seed: int) -> tuple[np.ndarray, np.ndarray, Joint]:
     ts = make_timestep(jnp.zeros((N, 1)), jnp.asarray(state), num_actions=1)
     q = jnp.asarray(chosen, jnp.float32)[:, None]
     return chosen, state, Joint(q, jnp.zeros(N, jnp.int32), jnp.zeros((N, 1)), ts)
-
-
-def elu(x: float) -> float:
-    return x if x > 0 else math.exp(x) - 1
-
-
-def network(net: Any, x: np.ndarray) -> np.ndarray:
-    """Linear layers with ReLU between them, one multiplication at a time."""
-    layers = getattr(net, "layers", (net,))
-    for number, layer in enumerate(layers):
-        w, b = np.asarray(layer.weight, float), np.asarray(layer.bias, float)
-        x = np.array([sum(x[i] * w[i, j] for i in range(len(x))) + b[j] for j in range(len(b))])
-        if number < len(layers) - 1:
-            x = np.array([max(v, 0.0) for v in x])
-    return x
 
 
 def mixed(q: np.ndarray, w1: np.ndarray, b1: np.ndarray, w2: np.ndarray, v: float) -> float:

@@ -11,15 +11,26 @@ import pytest
 
 import comarl.types
 from comarl.mixers.iql import IQL
+from comarl.mixers.qatten import Qatten
 from comarl.mixers.qmix import QMIX, QMIXNS, QMIXLin
+from comarl.mixers.qplex import QPLEX
+from comarl.mixers.qtran import QTRANAlt, QTRANBase
 from comarl.mixers.vdn import VDN, VDNS
+from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
 from comarl.nets.cells import make_cell
+from comarl.nets.critics import JointValue
 from comarl.nets.layers import MLP
 from comarl.types import EnvSpec
 
 KEY = jax.random.key(0)
 SPEC = EnvSpec("x", 3, 4, 5, 2, 10, agent_types=(0, 1, 0))
+
+
+def joint_value() -> JointValue:
+    return JointValue(3, 2, 5, 4, hidden=4, key=KEY)
+
+
 MODULES: dict[str, Callable[[], Any]] = {
     **{
         f"agent-{kind}-{sharing}": lambda kind=kind, sharing=sharing: Agent(SPEC, key=KEY, kind=kind, sharing=sharing)
@@ -35,6 +46,12 @@ MODULES: dict[str, Callable[[], Any]] = {
     "qmix-icml": lambda: QMIX(3, 5, hyper_layers=1, key=KEY),
     "qmix-ns": lambda: QMIXNS(3, key=KEY),
     "qmix-lin": lambda: QMIXLin(3, 5, key=KEY),
+    "qplex": lambda: QPLEX(3, 2, 5, key=KEY),
+    "qatten": lambda: Qatten(SPEC, key=KEY),
+    "qatten-plain": lambda: Qatten(SPEC, weighted_heads=False, key=KEY),
+    "qtran-base": lambda: QTRANBase(joint_value(), MLP((5, 4, 1), key=KEY), 1.0, 0.1),
+    "qtran-alt": lambda: QTRANAlt(joint_value(), None, 1.0, 0.1),
+    "ow-qmix": lambda: WeightedQMIX(QMIX(3, 5, key=KEY), joint_value(), 0.1, optimistic=True),
 }
 SOURCE = Path(comarl.types.__file__).parent
 

@@ -68,6 +68,7 @@ def build_mixer(config: RunConfig, spec: EnvSpec, key: PRNGKeyArray) -> Abstract
                 spec,
                 heads=mixer.heads,
                 embed=mixer.embed,
+                hyper_hidden=mixer.hyper_hidden,
                 weighted_heads=mixer.weighted_heads,
                 nonlinear_keys=mixer.nonlinear_keys,
                 mask_dead=mixer.mask_dead,

@@ -34,11 +34,11 @@ class MixerConfig:
     """The mixer; methods without a mixing network ignore it."""
 
     embed: int = 32
-    """Width of the mixing network (QMIX and its kin; Qatten's state value and head weights)."""
+    """Width of the mixing network (QMIX and its kin; Qatten's state value)."""
     hyper_layers: Literal[1, 2] = 2
     """Layers of each of QMIX's hypernetworks: 1 as in the ICML paper, 2 as in JMLR and PyMARL."""
     hyper_hidden: int = 64
-    """Hidden width of a hypernetwork of more than one layer."""
+    """Hidden width of a hypernetwork of more than one layer (Qatten: of queries and head weights)."""
     kernels: int = 4
     """QPLEX: how many products make λ."""
     kernel_layers: Literal[1, 2, 3] = 1

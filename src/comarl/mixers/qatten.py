@@ -10,7 +10,6 @@ from comarl.nets.layers import MLP, Linear
 from comarl.types import EnvSpec, TimeStep
 
 KEY_SIZE = 32
-QUERY_HIDDEN = 64
 
 
 class Head(eqx.Module):
@@ -20,10 +19,10 @@ class Head(eqx.Module):
     query_out: Linear
     key: Linear
 
-    def __init__(self, state_dim: int, unit_dim: int, *, key: PRNGKeyArray):
+    def __init__(self, state_dim: int, unit_dim: int, *, hidden: int, key: PRNGKeyArray):
         keys = jax.random.split(key, 3)
-        self.query_in = Linear(state_dim, QUERY_HIDDEN, key=keys[0])
-        self.query_out = Linear(QUERY_HIDDEN, KEY_SIZE, key=keys[1], use_bias=False)
+        self.query_in = Linear(state_dim, hidden, key=keys[0])
+        self.query_out = Linear(hidden, KEY_SIZE, key=keys[1], use_bias=False)
         self.key = Linear(unit_dim, KEY_SIZE, key=keys[2], use_bias=False)
 
     def __call__(self, state: Float[Array, " S"], units: Float[Array, "N U"]) -> Float[Array, " N"]:
@@ -39,7 +38,8 @@ class Qatten(AbstractMixer):
     Args:
         spec: sizes, and where the units stand.
         heads: number of heads h.
-        embed: hidden width of c and of the heads' weights.
+        embed: hidden width of c.
+        hyper_hidden: hidden width of the queries and of the heads' weights.
         weighted_heads: w_h(s) = |MLP(s)_h|; else 1.
         nonlinear_keys: each agent's utility is part of its unit, so that weights depend on utilities.
         mask_dead: agents that have no choice (one available action, as the dead in SMAX) get no weight.
@@ -61,6 +61,7 @@ class Qatten(AbstractMixer):
         *,
         heads: int = 4,
         embed: int = 32,
+        hyper_hidden: int = 64,
         weighted_heads: bool = True,
         nonlinear_keys: bool = False,
         mask_dead: bool = False,
@@ -71,8 +72,10 @@ class Qatten(AbstractMixer):
         self.units, self.nonlinear_keys = spec.units, nonlinear_keys
         self.mask_dead, self.logit_penalty = mask_dead, logit_penalty
         unit_dim = (spec.units[0][1] - spec.units[0][0] if spec.units else spec.obs_dim) + nonlinear_keys
-        self.heads = jax.vmap(lambda k: Head(spec.state_dim, unit_dim, key=k))(jax.random.split(h_key, heads))
-        self.w = MLP((spec.state_dim, embed, heads), key=w_key) if weighted_heads else None
+        self.heads = jax.vmap(lambda k: Head(spec.state_dim, unit_dim, hidden=hyper_hidden, key=k))(
+            jax.random.split(h_key, heads)
+        )
+        self.w = MLP((spec.state_dim, hyper_hidden, heads), key=w_key) if weighted_heads else None
         self.c = MLP((spec.state_dim, embed, 1), key=c_key)
 
     def __call__(self, joint: Joint) -> Float[Array, ""]:

@@ -54,7 +54,7 @@ class AbstractQTRAN(CentralMixer):
 
 
 class QTRANBase(AbstractQTRAN):
-    """QTRAN-base: L_nopt = min(Q'(u) - Q_jt(u), 0)² (equation 8)."""
+    """QTRAN-base: L_nopt = min(Q'(u) - Q_jt(u), 0)²."""
 
     joint_value: JointValue
     state_value: MLP | None
@@ -66,7 +66,7 @@ class QTRANBase(AbstractQTRAN):
 
 
 class QTRANAlt(AbstractQTRAN):
-    """QTRAN-alt: the least gap over an agent's own actions, the others keeping theirs, is 0 (equation 10).
+    """QTRAN-alt: the least gap over an agent's own actions, the others keeping theirs, is 0.
 
     L_nopt-min = mean_i (min_a [Q'(a, u_{-i}) - Q_jt(a, u_{-i})])², over available actions a.
     """

@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from comarl.mixers.base import CentralMixer, Joint, Metrics
 from comarl.mixers.qmix import QMIX
@@ -42,7 +42,7 @@ class WeightedQMIX(CentralMixer):
         metrics = {"q_tot": q_tot, "td_error": jnp.abs(q_tot - y), "central_error": jnp.abs(central - y), "weight": w}
         return loss, metrics
 
-    def _counts(self, joint: Joint, q_tot: Float[Array, ""], y: Float[Array, ""]) -> Array:
+    def _counts(self, joint: Joint, q_tot: Float[Array, ""], y: Float[Array, ""]) -> Bool[Array, ""]:
         if self.optimistic:
             return q_tot < y
         greedy = joint.greedy
