@@ -18,6 +18,8 @@ COMMANDS = {
     "list": ("comarl.cli.catalogue:catalogue", "methods, environments and presets"),
     "check-env": ("comarl.cli.catalogue:check_env", "check an environment, also your own, and name what is wrong"),
     "tables": ("comarl.cli.tables:tables", "learned beside exact values on a small game"),
+    "surface": ("comarl.cli.seeing:surface", "Q_tot over two agents' utilities, as a picture"),
+    "regret": ("comarl.cli.seeing:regret", "is the greedy joint action the best one? On random games"),
 }
 """Each command's function (it takes the arguments after the command and returns the exit status) and a summary."""
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from comarl.errors import ComarlError, missing_extra
+from comarl.errors import ComarlError
 from comarl.experiments.config import RunConfig
 from comarl.experiments.folder import load_config
 from comarl.experiments.scores import episode_scores, score_name
+from comarl.report.figures import COLOURS, new_figure, save_figure
 from comarl.training.logging import read_metrics
 
 CONFIDENCE = 0.95
@@ -18,8 +19,6 @@ RESAMPLES = 2000
 SEEDS_FOR_IQM = 4
 """With fewer seeds a quarter of them is less than one: the interquartile mean would be the mean."""
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, told apart by the colour-blind."""
 SCALES = ((1_000_000, 1_000_000, " (millions)"), (10_000, 1_000, " (thousands)"), (0, 1, ""))
 """From how many steps on the axis counts in what, and its name."""
 DASHES = {"random": ":"}
@@ -121,14 +120,7 @@ def draw(curves: list[Curve], out: Path) -> None:
     Raises:
         ComarlError: if they are scored differently, matplotlib is missing, or the file cannot be written.
     """
-    figure = figure_of(curves)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out)
-    except OSError as error:
-        raise ComarlError(f"cannot write {out}: {error.filename}: {error.strerror}") from error
-    except ValueError as error:  # the ending is no format
-        raise ComarlError(f"cannot write {out}: use a name that ends with .png, .pdf or .svg") from error
+    save_figure(figure_of(curves), out)
 
 
 def figure_of(curves: list[Curve]) -> Any:
@@ -140,12 +132,7 @@ def figure_of(curves: list[Curve]) -> Any:
     if len({curve.score for curve in curves}) > 1:
         kinds = ", ".join(f"{c.folder}: {c.score}" for c in curves)
         raise ComarlError(f"these runs are scored differently, plot them apart ({kinds})")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "plot") from error
-
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=150)
+    figure = new_figure(7.2, 4.4)
     axes = figure.subplots()
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(curves))]
     for line in zip(curves, colours, _labels(curves), strict=True):

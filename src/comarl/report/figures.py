@@ -1,0 +1,49 @@
+"""What all pictures share. Matplotlib is optional and imported when a picture is made."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from comarl.errors import ComarlError, missing_extra
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, told apart by the colour-blind."""
+
+
+def new_figure(width: float, height: float, *, layout: str = "constrained") -> Any:
+    """An empty matplotlib figure of that many inches.
+
+    Raises:
+        ComarlError: if matplotlib is missing.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout=layout, dpi=150)
+
+
+def require_matplotlib() -> None:
+    """Refuse to begin what ends in a picture.
+
+    Raises:
+        ComarlError: if matplotlib is missing.
+    """
+    try:
+        importlib.import_module("matplotlib.figure")
+    except ImportError as error:
+        raise missing_extra("matplotlib", "plot") from error
+
+
+def save_figure(figure: Any, out: Path) -> None:
+    """Write a figure; the file's ending says the format.
+
+    Raises:
+        ComarlError: if the file cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out)
+    except OSError as error:
+        raise ComarlError(f"cannot write {out}: {error.filename}: {error.strerror}") from error
+    except ValueError as error:  # the ending is no format
+        raise ComarlError(f"cannot write {out}: use a name that ends with .png, .pdf or .svg") from error
