@@ -40,6 +40,21 @@ FAMILIES: dict[str, Family] = {
     ),
     "two-step": Family("the QMIX paper's two-step game", ("",), "comarl.envs.games.two_step:make"),
     "mmdp": Family("the QPLEX paper's two-state game of 100 steps", ("game-1",), "comarl.envs.games.mmdp:make"),
+    "switch": Family(
+        "two or four agents pass through a corridor for one (ma-gym's Switch)",
+        ("2", "4"),
+        "comarl.envs.grids.switch:make",
+    ),
+    "checkers": Family(
+        "one agent should eat apples, the other clear the way (ma-gym's Checkers)",
+        ("",),
+        "comarl.envs.grids.checkers:make",
+    ),
+    "predator-prey": Family(
+        "eight hunters who catch in pairs; p-2: catching alone costs 2",
+        ("p-0", "p-1", "p-1.5", "p-2"),
+        "comarl.envs.grids.predator_prey:make",
+    ),
     "smax": Family(
         "combat against a scripted enemy (JaxMARL)",
         (
