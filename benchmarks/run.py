@@ -62,12 +62,12 @@ def measure(config: RunConfig) -> dict[str, Any]:
     jax.jit(driver.chunk).lower(run).compile()
     compile_seconds = time.perf_counter() - start
     key, iteration = jax.random.key(0), jnp.asarray(0)
-    batch = jax.jit(memory.sample)(run.memory, iteration, key)
+    batch = jax.jit(memory.sample)(run.memory, iteration, iteration, key)
     side = jnp.ones((2048, 2048))
     calls: dict[str, Callable[[], Any]] = {
         "env": jitted(random_steps(driver, env), run.actors.env, key),
         "collect": jitted(lambda r, k: driver.collect(algorithm.policy(r.learner, 0), r.actors, k), run, key),
-        "sample": jitted(memory.sample, run.memory, iteration, key),
+        "sample": jitted(memory.sample, run.memory, iteration, iteration, key),
         "update": jitted(algorithm.update, run.learner, batch, key),
         "matmul": jitted(lambda a: a @ a, side),
     }

@@ -13,6 +13,7 @@ from comarl.envs.base import Env, make_timestep
 from comarl.envs.wrappers import AutoReset
 from comarl.experiments.build import build_driver
 from comarl.experiments.config import RunConfig, with_settings
+from comarl.memory.base import Batch
 from comarl.nets.agents import Agent, AgentCarry
 from comarl.training.baselines import RandomPolicy
 from comarl.training.ondevice import Actors, OnDevice, RunState
@@ -203,6 +204,11 @@ def random_trajectory(
     return Trajectory(ts, jnp.asarray(sure[:-1], jnp.int32), carry)
 
 
+def uniform(trajectory: Trajectory) -> Batch:
+    """All of a trajectory's sequences with equal weights."""
+    return Batch(trajectory, jnp.ones(trajectory.action.shape[1]), ())
+
+
 SMALL: dict[str, Any] = {
     "num_envs": 4, "length": 6, "hidden": 8, "embed": 4, "hyper_hidden": 8, "batch_size": 4, "updates": 2,
     "buffer_steps": 96, "learning_starts": 0, "eval_every": 72, "eval_episodes": 8, "epsilon_steps": 200,
@@ -248,8 +254,9 @@ def fit(env: Env, method: str = "vdn", updates: int = 300, **settings: Any) -> Q
         _, batch, _ = driver.collect(RandomPolicy(), start, jax.random.key(1))
         carry = jax.tree.map(lambda x: jnp.zeros((driver.num_envs, *x.shape), x.dtype), online.agent.initial_carry())
         batch = batch._replace(carry=carry)
-        begin = QState(online, online, algorithm.optimiser.init(online), jnp.zeros((), jnp.int32))
-        one = lambda state, _: (algorithm.update(state, batch, jax.random.key(0)).state, None)  # noqa: E731
+        target = None if algorithm.target_update == "none" else online
+        begin = QState(online, target, algorithm.optimiser.init(online), jnp.zeros((), jnp.int32))
+        one = lambda state, _: (algorithm.update(state, uniform(batch), jax.random.key(0)).state, None)  # noqa: E731
         return jax.lax.scan(one, begin, length=updates)[0]
 
     return run()

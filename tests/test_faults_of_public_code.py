@@ -3,6 +3,7 @@
 The docstring of a test names its fault. ``make test-faults`` puts each fault back and expects its test to fail.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ from comarl.experiments.scores import episode_scores, score_name
 from comarl.mixers.base import MASKED, AbstractMixer, Joint
 from comarl.mixers.vdn import VDN
 from comarl.nets.agents import Agent, AgentCarry
-from comarl.returns import form_team_reward
+from comarl.returns import form_team_reward, td_lambda
 from comarl.training import checkpoint
 from comarl.training.evaluate import evaluation_keys, play
 from comarl.training.ondevice import ChunkLog, RunState
 from comarl.training.seeds import SEED_AXES, finished_episodes
 from comarl.types import EnvSpec, TimeStep, Trajectory
-from tests.probes import Limit, Lottery, alone, random_parameters, standard_driver
+from tests.probes import Limit, Lottery, alone, random_parameters, standard_driver, uniform
 
 KEY = jax.random.key(0)
 
@@ -54,7 +55,7 @@ def learner(lambda_: float) -> QLearning:
         optimiser=optax.sgd(1.0),
         epsilon=lambda _: jnp.zeros(()),
         gamma=GAMMA,
-        lambda_=lambda_,
+        returns=functools.partial(td_lambda, lambda_=lambda_),
     )
 
 
@@ -84,7 +85,7 @@ def four_transitions(
 
 def mean_error(batch: Trajectory, online: Networks, target: Networks, lambda_: float = 0.0) -> float:
     """Mean |Q - y| over the three real transitions."""
-    return float(LOSS[lambda_](online, target, batch)[1]["td_error"])
+    return float(LOSS[lambda_](online, target, uniform(batch))[1][0]["td_error"])
 
 
 ZERO, TEN = constant(0, 0), constant(10, 10)
@@ -149,7 +150,7 @@ class Spy(AbstractMixer):
         return jnp.where(joint.ts.avail, 0.0, joint.q).sum()
 
     def loss(self, joint: Joint, y: Array) -> Any:
-        return y * 0.0, {"given": jnp.where(joint.ts.avail, 0.0, joint.q).sum(), "y": y}
+        return y * 0.0, {"td_error": y * 0.0, "given": jnp.where(joint.ts.avail, 0.0, joint.q).sum(), "y": y}
 
 
 def test_masks_missing_in_qtran_alt() -> None:
@@ -157,7 +158,7 @@ def test_masks_missing_in_qtran_alt() -> None:
     agent = constant(3, 4).agent
     nets = Networks(agent, Spy())
     batch = four_transitions(avail=[[True, False]] * 5)
-    _, metrics = jax.jit(learner(0.0).loss)(nets, nets, batch)
+    _, (metrics, _) = jax.jit(learner(0.0).loss)(nets, nets, uniform(batch))
     assert metrics["given"] == MASKED
     np.testing.assert_allclose(metrics["y"], (1 + 1 + 1) / 3 + GAMMA * MASKED, rtol=1e-5)
 
@@ -246,7 +247,7 @@ def chunks(begin: RunState, chunk: Any) -> Chunks:
 
 def collected(chunks: Chunks) -> tuple[TimeStep, np.ndarray]:
     """Time steps ``[iterations, T + 1, B, ...]`` and actions ``[iterations, T, B, N]``."""
-    memory = chunks[1][0].memory
+    memory = chunks[1][0].memory.data
     return jax.tree.map(lambda x: x[:6], memory.ts), memory.action[:6]
 
 

@@ -179,8 +179,8 @@ FAULTS = [
     Fault(
         "test_target_network_initialised_from_another_key",
         "algos/qlearning.py",
-        "target = jax.tree.map(jnp.copy, online)",
-        "target = Networks(self.make_agent(mixer_key), self.make_mixer(agent_key))",
+        "else jax.tree.map(jnp.copy, online)",
+        "else Networks(self.make_agent(mixer_key), self.make_mixer(agent_key))",
     ),
     Fault(
         "test_evaluation_sampling_in_place_of_greedy",

@@ -1,5 +1,7 @@
 """λ-returns against a loop, and how a team's reward is formed."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from comarl.returns import form_team_reward, td_lambda
+from comarl.returns import form_team_reward, n_step, td_lambda
 
 T = 7
 numbers = hnp.arrays(np.float32, T, elements=st.floats(-10, 10, width=32))
@@ -84,12 +86,53 @@ def test_nothing_flows_back_over_the_end_of_an_episode(lambda_: float) -> None:
     assert not jax.jacobian(first_two)(jnp.array([5.0, 6.0])).any()
 
 
-@pytest.mark.parametrize("lambda_", [0.0, 0.5])
-def test_refuses_a_batch(lambda_: float) -> None:
+def naive_n_step(r: np.ndarray, d: np.ndarray, v: np.ndarray, last: np.ndarray, n: int) -> list[float]:
+    """Each return summed forwards over its n rewards, or as many as there are."""
+    out = []
+    for start in range(len(r)):
+        discount, total = 1.0, 0.0
+        for t in range(start, min(start + n, len(r))):
+            total += discount * float(r[t])
+            discount *= float(d[t])
+            value = float(v[t])
+            if last[t]:
+                break
+        out.append(total + discount * value)
+    return out
+
+
+@given(numbers, flags, numbers, flags, st.integers(1, T + 2))
+def test_n_step_equals_the_loop(r: np.ndarray, ended: np.ndarray, v: np.ndarray, last: np.ndarray, n: int) -> None:
+    d = np.where(ended & last, 0.0, 0.9).astype(np.float32)
+    got = n_step(jnp.asarray(r), jnp.asarray(d), jnp.asarray(v), jnp.asarray(last), n)
+    np.testing.assert_allclose(got, naive_n_step(r, d, v, last, n), rtol=1e-4, atol=1e-3)
+
+
+def test_n_step_bootstraps_at_truncation_and_not_at_termination() -> None:
+    r, v, last = jnp.ones(4), jnp.full(4, 4.0), jnp.array([False, True, False, False])
+    cut = n_step(r, jnp.full(4, 0.5), v, last, 3)
+    terminated = n_step(r, jnp.array([0.5, 0.0, 0.5, 0.5]), v, last, 3)
+    # The episode's last step: 1 + .5 · 4; before it 1 + .5 · that. Then 1 + .5 (1 + .5 · 4) up to the sequence's end.
+    np.testing.assert_allclose(cut, [2.5, 3, 2.5, 3])
+    np.testing.assert_allclose(terminated, [1.5, 1, 2.5, 3])
+
+
+def test_one_step_of_either_kind_is_the_same() -> None:
+    r, d, v, last = jnp.arange(4.0), jnp.full(4, 0.9), jnp.arange(4.0) ** 2, jnp.array([False, True, False, False])
+    np.testing.assert_array_equal(n_step(r, d, v, last, 1), td_lambda(r, d, v, last, 0.0))
+
+
+def test_n_step_needs_a_reward() -> None:
+    with pytest.raises(ValueError, match="at least 1 reward, got n=0"):
+        n_step(jnp.ones(2), jnp.ones(2), jnp.ones(2), jnp.zeros(2, bool), 0)
+
+
+@pytest.mark.parametrize(("returns", "argument"), [(td_lambda, 0.0), (td_lambda, 0.5), (n_step, 2)])
+def test_refuses_a_batch(returns: Any, argument: float) -> None:
     # As for a user without the type-checking hook: __wrapped__ is the function itself.
     batch = jnp.zeros((3, 2))
     with pytest.raises(ValueError, match="one trajectory"):
-        getattr(td_lambda, "__wrapped__", td_lambda)(batch, batch, batch, batch, lambda_)
+        getattr(returns, "__wrapped__", returns)(batch, batch, batch, batch, argument)
 
 
 def test_team_reward() -> None:

@@ -13,6 +13,7 @@ from comarl.experiments import build
 from comarl.experiments.build import build_driver, build_env, build_mixer, build_optimiser, total_updates
 from comarl.experiments.config import LearnerConfig, RunConfig, with_settings
 from comarl.experiments.methods import METHODS
+from comarl.memory.replay import make_replay
 from comarl.mixers.iql import IQL
 from comarl.mixers.qatten import Qatten
 from comarl.mixers.qmix import QMIX, QMIXNS, QMIXLin
@@ -21,7 +22,8 @@ from comarl.mixers.qtran import QTRANAlt, QTRANBase
 from comarl.mixers.vdn import VDN, VDNS
 from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.cells import LSTM
-from tests.probes import Lottery, make_driver
+from comarl.returns import n_step
+from tests.probes import SMALL, Lottery, make_driver
 
 KEY = jax.random.key(0)
 STEPS = 6
@@ -68,6 +70,38 @@ def test_optimiser_is_its_formula_after_clipping_by_global_norm(name: Any, formu
         change, state = update(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), gradient), state)
         for k in want:
             np.testing.assert_allclose(change[k], want[k], rtol=1e-4)
+
+
+def radam(gradients: np.ndarray, lr: float) -> np.ndarray:
+    """Liu et al. 2020, algorithm 2, with β = (.9, .999): rectified from ρ_t = 5 on, before that momentum alone.
+
+    ρ_t = ρ_∞ - 2 t β₂ᵗ / (1 - β₂ᵗ); the paper's code takes 5 where its text says 4, and so does optax.
+    """
+    m = v = 0.0
+    steps, rho_inf = [], 2 / (1 - 0.999) - 1
+    for t, g in enumerate(gradients.astype(np.float64), start=1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        m_hat, v_hat = m / (1 - 0.9**t), v / (1 - 0.999**t)
+        rho = rho_inf - 2 * t * 0.999**t / (1 - 0.999**t)
+        if rho >= 5:
+            r = np.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
+            steps.append(-lr * r * m_hat / (np.sqrt(v_hat) + 1e-8))
+        else:
+            steps.append(-lr * m_hat)
+    return np.array(steps)
+
+
+def test_radam_is_its_formula() -> None:
+    gradients = (DRAW.normal(size=200) * 0.3 + 0.5).astype(np.float32)
+    optimiser = build_optimiser(LearnerConfig(optimiser="radam", lr=0.01))
+    _, got = jax.lax.scan(lambda s, g: optimiser.update(g, s)[::-1], optimiser.init(jnp.zeros(())), gradients)
+    want = radam(gradients, 0.01)
+    np.testing.assert_allclose(got[:5], want[:5], rtol=1e-4)
+    assert abs(want[5]) < abs(want[4]) / 10  # the rectified steps begin small
+    # ρ_t is the difference of two numbers near 2000, each good to 1e-7 and the second divided by 1 - β₂ᵗ: what is
+    # left of it near 5 is good to some hundredths in single precision, and much better later.
+    np.testing.assert_allclose(got[5:], want[5:], rtol=0.05)
+    np.testing.assert_allclose(got[100:], want[100:], rtol=2e-3)
 
 
 def test_rmsprop_keeps_epsilon_outside_the_root() -> None:
@@ -190,9 +224,28 @@ def test_learner_settings_arrive() -> None:
     algorithm: Any = make_driver(
         Lottery(), gamma=0.9, td_lambda=0.3, team_reward="sum", target_update="soft", target_tau=0.2, target_interval=7
     ).learner.algorithm
-    got = (algorithm.gamma, algorithm.lambda_, algorithm.team_reward)
-    assert got == (0.9, 0.3, "sum")
+    got = (algorithm.gamma, algorithm.returns.keywords, algorithm.team_reward)
+    assert got == (0.9, {"lambda_": 0.3}, "sum")
     assert (algorithm.target_update, algorithm.target_tau, algorithm.target_interval) == ("soft", 0.2, 7)
+
+
+def test_options_of_sequences_arrive() -> None:
+    options: dict[str, Any] = {"returns": "n_step", "n_step": 3, "stored_state": False, "burn_in": 2}
+    algorithm: Any = make_driver(Lottery(), target_update="none", **options).learner.algorithm
+    assert algorithm.returns.func is n_step
+    assert algorithm.returns.keywords == {"n": 3}
+    assert (algorithm.stored_state, algorithm.burn_in, algorithm.target_update) == (False, 2, "none")
+
+
+def test_prioritised_replay_anneals_beta_to_one_over_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(build, "make_prioritised", lambda *args: (seen.append(args), make_replay(1, 1))[1])
+    options = {"replay": "prioritised", "priority_alpha": 0.7, "priority_beta": 0.5, "steps": 2400}
+    build.build_memory(with_settings(RunConfig(), SMALL | options))
+    ((blocks, batch_size, alpha, beta),) = seen
+    assert (blocks, batch_size, alpha) == (4, 4, 0.7)
+    # 24 steps an iteration, 100 iterations.
+    np.testing.assert_allclose([beta(i) for i in (0, 50, 100)], [0.5, 0.75, 1.0], rtol=1e-6)
 
 
 def test_epsilon_is_linear_in_environment_steps() -> None:
@@ -211,7 +264,7 @@ def test_sizes_of_the_loop() -> None:
     assert driver.steps_per_iteration == 24
     assert driver.iterations == 4  # 96 steps is nearest to 100
     assert driver.episodes == 5
-    memory = jax.eval_shape(driver.init, 0).memory
+    memory = jax.eval_shape(driver.init, 0).memory.data
     assert memory.action.shape == (10, 6, 4, 2)  # blocks, steps, environments, agents
     assert memory.ts.obs.shape == (10, 7, 4, 2, 4)
 
@@ -222,7 +275,7 @@ def test_a_run_shorter_than_the_time_between_evaluations_is_not_longer_for_it() 
 
 def test_a_buffer_holds_at_least_one_block_and_a_chunk_one_iteration() -> None:
     driver = make_driver(Lottery(), buffer_steps=1, eval_every=1)
-    assert jax.eval_shape(driver.init, 0).memory.action.shape[0] == 1
+    assert jax.eval_shape(driver.init, 0).memory.data.action.shape[0] == 1
     assert driver.iterations == 1
 
 

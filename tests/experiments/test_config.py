@@ -65,7 +65,7 @@ def test_defaults_are_accepted() -> None:
             ({name: 0}, f"{name}=0: must be positive")
             for name in (
                 "seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes", "target_interval",
-                "epsilon_steps", "buffer_steps", "batch_size", "updates", "hidden", "embed", "hyper_hidden",
+                "epsilon_steps", "buffer_steps", "batch_size", "updates", "n_step", "hidden", "embed", "hyper_hidden",
             )
         ],
         ({"lr": -1.0}, "lr=-1.0: must be positive"),
@@ -83,6 +83,11 @@ def test_defaults_are_accepted() -> None:
         ({"seed": 2**31 - 3, "seeds": 4}, "seed=2147483645: must be below 2147483644"),
         ({"steps": 2**31}, "steps=2147483648: must be below 2147483647"),
         ({"learning_starts": -1}, "learning_starts=-1: must not be negative"),
+        ({"priority_alpha": 1.1}, "priority_alpha=1.1: must lie between 0 and 1"),
+        ({"priority_beta": -0.1}, "priority_beta=-0.1: must lie between 0 and 1"),
+        ({"burn_in": -1}, "burn_in=-1: must not be negative"),
+        ({"burn_in": 64}, "burn_in=64 is not below length=64: nothing would be learned"),
+        ({"burn_in": 2, "cell": "mlp"}, "burn_in=2 warms a memory up, and cell='mlp' has none"),
         ({"steps": 5000}, "learning_starts=5000 is not below steps=5000: nothing would be learned"),
     ],
 )  # fmt: skip

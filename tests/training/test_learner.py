@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from comarl.algos.base import Update
-from comarl.memory.base import Memory
+from comarl.memory.base import Batch, Memory, Stored
 from comarl.training.learner import Learner
 from comarl.types import TimeStep, Trajectory
 
@@ -29,7 +29,10 @@ def trajectory(number: float) -> Trajectory:
 
 
 class Counting:
-    """Its state is the number of updates; it reports that number, what it was shown and a random number."""
+    """Its state is the number of updates; it reports that number, what it was shown and a random number.
+
+    Its error is the number of updates, too.
+    """
 
     def init(self, key: Array) -> Any:
         del key
@@ -41,14 +44,19 @@ class Counting:
     def schedules(self, env_steps: int) -> dict[str, float]:
         return {}
 
-    def update(self, state: Any, batch: Trajectory, key: Array) -> Update:
-        seen = {"number": state, "batch": batch.ts.obs.mean(), "noise": jax.random.uniform(key)}
-        return Update(state + 1, seen)
+    def update(self, state: Any, batch: Batch, key: Array) -> Update:
+        shown = {"batch": batch.trajectory.ts.obs.mean(), "weight": batch.weight.mean(), "where": batch.where}
+        return Update(state + 1, {"number": state, "noise": jax.random.uniform(key), **shown}, state[None] + 1)
 
 
 LATEST = Memory(
-    init=lambda example: example, add=lambda memory, x, iteration: x, sample=lambda memory, iteration, key: memory
+    init=lambda example: Stored(example, jnp.zeros(())),
+    add=lambda stored, x, iteration, key: stored._replace(data=x),
+    # The weight is the priority, so that it is seen what the memory was told; ``where`` is the number of the draw.
+    sample=lambda stored, iteration, number, key: Batch(stored.data, stored.priority[None], number.astype(jnp.float32)),
+    reprioritise=lambda priority, where, error: priority + 100 * where + error[0],
 )
+EMPTY = LATEST.init(trajectory(1))
 
 
 def learner(updates: int, starts: int) -> Learner:
@@ -56,16 +64,25 @@ def learner(updates: int, starts: int) -> Learner:
 
 
 def test_learns_from_what_was_just_stored() -> None:
-    state, memory, metrics = learner(4, 0).step(jnp.zeros(()), trajectory(1), trajectory(7), jnp.asarray(0), KEY)
+    state, memory, metrics = learner(4, 0).step(jnp.zeros(()), EMPTY, trajectory(7), jnp.asarray(0), KEY)
     assert state == 4
-    assert memory.ts.obs.mean() == 7
+    assert memory.data.ts.obs.mean() == 7
     assert metrics["batch"] == 7
     assert metrics["number"] == np.mean([0, 1, 2, 3])  # the mean over this iteration's updates
 
 
+def test_draws_are_numbered_and_priorities_carried_from_one_to_the_next() -> None:
+    _, memory, metrics = learner(3, 0).step(jnp.zeros(()), EMPTY, trajectory(7), jnp.asarray(0), KEY)
+    assert metrics["where"] == 1  # of 0, 1, 2
+    # After the draws 0, 1, 2 with errors 1, 2, 3: 1, 1 + 102, 1 + 102 + 203. Each draw sees what came before it.
+    assert memory.priority == 306
+    np.testing.assert_allclose(metrics["weight"], (0 + 1 + 103) / 3, rtol=1e-6)
+
+
 def test_each_update_has_its_own_key() -> None:
     def noise(updates: int) -> float:
-        return float(learner(updates, 0).step(0.0, trajectory(0), trajectory(0), jnp.asarray(0), KEY)[2]["noise"])
+        done = learner(updates, 0).step(jnp.zeros(()), EMPTY, trajectory(0), jnp.asarray(0), KEY)
+        return float(done[2]["noise"])
 
     # With one key for all, the mean of many would be the first.
     keys = jax.random.split(KEY, 4)
@@ -76,9 +93,10 @@ def test_each_update_has_its_own_key() -> None:
 
 def test_stores_but_does_not_learn_nor_report_before_its_start() -> None:
     step = jax.jit(learner(2, starts=3).step)
-    state, memory = jnp.zeros(()), trajectory(0)
+    state, memory = jnp.zeros(()), EMPTY
     for iteration in range(5):
         state, memory, metrics = step(state, memory, trajectory(iteration), jnp.asarray(iteration), KEY)
-        assert memory.ts.obs.mean() == iteration
+        assert memory.data.ts.obs.mean() == iteration
+        assert (memory.priority > 0) == (iteration >= 3)
         assert state == 2 * max(0, iteration - 2)
         assert all(jnp.isnan(x) == (iteration < 3) for x in metrics.values())

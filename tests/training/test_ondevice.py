@@ -75,7 +75,7 @@ def assert_same(a: Any, b: Any, **tolerance: float) -> None:
 
 def blocks(run: Run) -> Any:
     """Everything that was collected, in order of time: leaves ``[9, T + 1, B, ...]``."""
-    return jax.tree.map(lambda x: x[:9], run.states[3].memory)
+    return jax.tree.map(lambda x: x[:9], run.states[3].memory.data)
 
 
 def test_one_trace(run: Run) -> None:

@@ -4,7 +4,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from comarl.types import TimeStep, Trajectory
+from comarl.memory.base import Batch
+from comarl.types import TimeStep
 
 
 @runtime_checkable
@@ -21,10 +22,17 @@ class Policy(Protocol):
 
 
 class Update(NamedTuple):
-    """What an update returns: the new state and scalars to report."""
+    """What an update returns.
+
+    Attributes:
+        state: the new state.
+        metrics: scalars to report.
+        error: how wrong the values of each sequence of the batch were, ``[B]``, for a memory that draws by it.
+    """
 
     state: Any
     metrics: dict[str, Float[Array, ""]]
+    error: Float[Array, " B"]
 
 
 @runtime_checkable
@@ -39,7 +47,7 @@ class Algorithm(Protocol):
         """The policy after ``env_steps`` environment steps (exploration may depend on them)."""
         ...
 
-    def update(self, state: Any, batch: Trajectory, key: PRNGKeyArray) -> Update:
+    def update(self, state: Any, batch: Batch, key: PRNGKeyArray) -> Update:
         """One gradient step on ``batch``."""
         ...
 

@@ -1,11 +1,11 @@
-"""Deep recurrent Q-learning of a factored team value, from replayed sequences.
+"""Deep recurrent Q-learning of a factored team value, from sequences.
 
-One learner for IQL, VDN, QMIX and all later mixers (PyMARL's ``q_learner``): double-Q targets over available
-actions, a target network, one-step or λ-return targets. The methods differ in their mixer alone.
+One learner for IQL, VDN, QMIX and all later mixers: double-Q targets over available actions, one-step, n-step or
+λ-return targets, with a target network (PyMARL's ``q_learner``) or without (PQN, Gallici et al. 2024). The methods
+differ in their mixer alone; replay and on-policy learning differ in the memory that the batches come from.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -16,9 +16,11 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
+from comarl.memory.base import Batch
+from comarl.memory.replay import sequence_error
 from comarl.mixers.base import AbstractMixer, Joint, mask_unavailable
-from comarl.nets.agents import Agent, AgentCarry
-from comarl.returns import TeamReward, form_team_reward, td_lambda
+from comarl.nets.agents import Agent, AgentCarry, Utilities
+from comarl.returns import Returns, TeamReward, form_team_reward
 from comarl.types import TimeStep, Trajectory
 
 
@@ -30,10 +32,13 @@ class Networks(eqx.Module):
 
 
 class QState(NamedTuple):
-    """The state of :class:`QLearning`; ``updates`` counts gradient steps."""
+    """The state of :class:`QLearning`; ``updates`` counts gradient steps.
+
+    Without a target network ``target`` is None and the online network stands in for it.
+    """
 
     online: Networks
-    target: Networks
+    target: Networks | None
     optimiser: optax.OptState
     updates: Int[Array, ""]
 
@@ -83,10 +88,14 @@ class QLearning:
         make_mixer: a mixer from a key.
         optimiser: applied to the gradient of agent and mixer together.
         epsilon: ε after a number of environment steps.
+        returns: targets from rewards and bootstrap values, such as :func:`comarl.returns.td_lambda`.
         gamma: γ.
-        lambda_: λ of the targets; 0 is one-step.
         team_reward: how the learned reward is formed from the agents' rewards.
-        target_update: ``hard`` copies every ``target_interval`` updates, ``soft`` moves by ``target_tau`` each update.
+        stored_state: whether a sequence begins with the agents' memory as it was when it was collected; otherwise
+            with that of an episode's start (R2D2's stored state and zero state, Kapturowski et al. 2019).
+        burn_in: steps at the start of a sequence that only warm the agents' memory up.
+        target_update: ``hard`` copies every ``target_interval`` updates, ``soft`` moves by ``target_tau`` each
+            update, ``none`` has no target network.
         target_interval: counted in updates.
         target_tau: the share of the online network in a soft update.
     """
@@ -95,10 +104,12 @@ class QLearning:
     make_mixer: Callable[[PRNGKeyArray], AbstractMixer]
     optimiser: optax.GradientTransformation
     epsilon: optax.Schedule
+    returns: Returns
     gamma: float = 0.99
-    lambda_: float = 0.0
     team_reward: TeamReward = "mean"
-    target_update: Literal["hard", "soft"] = "hard"
+    stored_state: bool = True
+    burn_in: int = 0
+    target_update: Literal["hard", "soft", "none"] = "hard"
     target_interval: int = 200
     target_tau: float = 0.01
 
@@ -107,7 +118,7 @@ class QLearning:
         agent_key, mixer_key = jax.random.split(key)
         online = Networks(self.make_agent(agent_key), self.make_mixer(mixer_key))
         params: Any = online  # optax's types know no modules
-        target = jax.tree.map(jnp.copy, online)
+        target = None if self.target_update == "none" else jax.tree.map(jnp.copy, online)
         return QState(online, target, self.optimiser.init(params), jnp.zeros((), jnp.int32))
 
     def policy(self, state: QState, env_steps: Int[Array, ""] | int) -> QPolicy:
@@ -118,45 +129,67 @@ class QLearning:
         """ε after that many environment steps."""
         return {"epsilon": float(jnp.asarray(self.epsilon(env_steps)))}
 
-    def update(self, state: QState, batch: Trajectory, key: PRNGKeyArray) -> Update:
+    def update(self, state: QState, batch: Batch, key: PRNGKeyArray) -> Update:
         """One gradient step on the sequences of ``batch``."""
         del key
-        (_, metrics), gradient = jax.value_and_grad(self.loss, has_aux=True)(state.online, state.target, batch)
+        gradient, (metrics, error) = jax.grad(self.loss, has_aux=True)(state.online, state.target, batch)
         metrics["grad_norm"] = optax.tree.norm(gradient)
         params: Any = state.online
         change, optimiser = self.optimiser.update(gradient, state.optimiser, params)
         online: Any = optax.apply_updates(params, change)
         updates = state.updates + 1
-        return Update(QState(online, self._new_target(online, state.target, updates), optimiser, updates), metrics)
+        target = self._new_target(online, state.target, updates)
+        return Update(QState(online, target, optimiser, updates), metrics, error)
 
     def loss(
-        self, online: Networks, target: Networks, batch: Trajectory
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """The mean loss over the real transitions of ``batch``, and means of what the mixer reports."""
-        _, out = online.agent.unroll(batch.carry, batch.ts, batch.action)
-        _, target_out = target.agent.unroll(batch.carry, batch.ts, batch.action)
-        q, target_q = mask_unavailable(out.q, batch.ts), mask_unavailable(target_out.q, batch.ts)
-        before, after = jax.tree.map(lambda x: x[:-1], batch.ts), jax.tree.map(lambda x: x[1:], batch.ts)
+        self, online: Networks, target: Networks | None, batch: Batch
+    ) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Float[Array, " B"]]]:
+        """The weighted mean loss over the real transitions of ``batch``.
+
+        Beside it means of what the mixer reports, and the errors of the sequences, made from the mixer's ``td_error``.
+        """
+        out = self._unroll(online.agent, batch.trajectory)
+        # Without a target network the second pass would be the first one again.
+        target_out = out if target is None else self._unroll(target.agent, batch.trajectory)
+        target = online if target is None else target
+        ts: TimeStep = jax.tree.map(lambda x: x[self.burn_in :], batch.trajectory.ts)
+        action = batch.trajectory.action[self.burn_in :]
+        q, target_q = mask_unavailable(out.q, ts), mask_unavailable(target_out.q, ts)
+        before, after = jax.tree.map(lambda x: x[:-1], ts), jax.tree.map(lambda x: x[1:], ts)
         # Double-Q (van Hasselt et al. 2016): the online utilities choose, the target network values the choice.
         best = jnp.argmax(q[1:], axis=-1).astype(jnp.int32)
         v = _per_step(target.mixer.bootstrap)(Joint(target_q[1:], best, target_out.hidden[1:], after))
         y = jax.lax.stop_gradient(self._targets(after, v))
-        loss, metrics = _per_step(online.mixer.loss)(Joint(q[:-1], batch.action, out.hidden[:-1], before), y)
-        return _masked_mean(loss, ~before.last), {
-            "loss": _masked_mean(loss, ~before.last),
-            **{name: _masked_mean(x, ~before.last) for name, x in metrics.items()},
-        }
+        loss, metrics = _per_step(online.mixer.loss)(Joint(q[:-1], action, out.hidden[:-1], before), y)
+        mean = _masked_mean(batch.weight[None] * loss, ~before.last)
+        means = {name: _masked_mean(x, ~before.last) for name, x in metrics.items()}
+        return mean, ({"loss": mean, **means}, sequence_error(metrics["td_error"], ~before.last))
+
+    def _unroll(self, agent: Agent, trajectory: Trajectory) -> Utilities:
+        """Utilities and hidden states of the steps after the burn-in."""
+        ts, action, carry = trajectory
+        if not self.stored_state:
+            start = agent.initial_carry().memory
+            memory = jax.tree.map(lambda x, like: jnp.broadcast_to(x[None], like.shape), start, carry.memory)
+            carry = carry._replace(memory=memory)
+        if k := self.burn_in:
+            memory, _ = agent.unroll(carry, jax.tree.map(lambda x: x[:k], ts), action[: k - 1])
+            # No loss reaches back into the burn-in.
+            carry = AgentCarry(jax.lax.stop_gradient(memory), action[k - 1])
+        return agent.unroll(carry, jax.tree.map(lambda x: x[k:], ts), action[k:])[1]
 
     def _targets(self, after: TimeStep, v: Float[Array, "T B *agents"]) -> Float[Array, "T B *agents"]:
-        """λ-returns of every sequence, and of every agent where values are per agent."""
+        """The returns of every sequence, and of every agent where values are per agent."""
         reward = form_team_reward(after.reward, self.team_reward)
-        returns = jax.vmap(functools.partial(td_lambda, lambda_=self.lambda_), in_axes=1, out_axes=1)
+        returns = jax.vmap(self.returns, in_axes=1, out_axes=1)
         if v.ndim == 3:
             reward = jnp.broadcast_to(reward.reshape(*reward.shape[:2], -1), v.shape)
             returns = jax.vmap(returns, in_axes=(2, None, 2, None), out_axes=2)
         return returns(reward, self.gamma * after.discount, v, after.last)
 
     def _new_target(self, online: Any, target: Any, updates: Int[Array, ""]) -> Any:
+        if target is None:
+            return None
         if self.target_update == "soft":
             return optax.incremental_update(online, target, self.target_tau)
         due = updates % self.target_interval == 0

@@ -1,5 +1,6 @@
 """From a configuration to the objects that run it."""
 
+import functools
 import math
 
 import jax
@@ -11,7 +12,8 @@ from comarl.envs.base import Env
 from comarl.envs.registry import make_env
 from comarl.envs.wrappers import OneAgent
 from comarl.experiments.config import LearnerConfig, MixerConfig, RunConfig
-from comarl.memory.replay import make_replay
+from comarl.memory.base import Memory
+from comarl.memory.replay import make_prioritised, make_replay
 from comarl.mixers.base import AbstractMixer
 from comarl.mixers.iql import IQL
 from comarl.mixers.qatten import Qatten
@@ -23,6 +25,7 @@ from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
 from comarl.nets.critics import JointValue
 from comarl.nets.layers import MLP
+from comarl.returns import Returns, n_step, td_lambda
 from comarl.training.learner import Learner
 from comarl.training.ondevice import OnDevice
 from comarl.types import EnvSpec
@@ -124,6 +127,7 @@ def build_optimiser(config: LearnerConfig, updates: int = 1) -> optax.GradientTr
         lr = optax.exponential_decay(config.lr, transition_steps=updates, decay_rate=config.lr_decay)
     rules = {
         "adam": optax.adam(lr),
+        "radam": optax.radam(lr),
         "rmsprop": optax.rmsprop(lr, decay=0.99, eps=1e-5, eps_in_sqrt=False),  # PyTorch's: ε outside the root
     }
     return optax.chain(optax.clip_by_global_norm(config.grad_clip), rules[config.optimiser])
@@ -133,6 +137,23 @@ def total_updates(config: RunConfig) -> int:
     """Updates in the whole training of a seed, at least 1."""
     steps = max(0, config.steps - config.learner.learning_starts)
     return max(1, steps // (config.num_envs * config.length) * config.learner.updates)
+
+
+def build_returns(config: LearnerConfig) -> Returns:
+    """The targets' rule."""
+    if config.returns == "n_step":
+        return functools.partial(n_step, n=config.n_step)
+    return functools.partial(td_lambda, lambda_=config.td_lambda)
+
+
+def build_memory(config: RunConfig) -> Memory:
+    """Where trajectories go and batches come from."""
+    learner, per_iteration = config.learner, config.num_envs * config.length
+    blocks = max(1, learner.buffer_steps // per_iteration)
+    if learner.replay == "uniform":
+        return make_replay(blocks, learner.batch_size)
+    beta = optax.linear_schedule(learner.priority_beta, 1.0, max(1, config.steps // per_iteration))
+    return make_prioritised(blocks, learner.batch_size, learner.priority_alpha, beta)
 
 
 def build_algorithm(config: RunConfig, spec: EnvSpec) -> QLearning:
@@ -151,9 +172,11 @@ def build_algorithm(config: RunConfig, spec: EnvSpec) -> QLearning:
         make_mixer=lambda key: build_mixer(config, spec, key),
         optimiser=build_optimiser(learner, total_updates(config)),
         epsilon=optax.linear_schedule(learner.epsilon_start, learner.epsilon_end, learner.epsilon_steps),
+        returns=build_returns(learner),
         gamma=learner.gamma,
-        lambda_=learner.td_lambda,
         team_reward=learner.team_reward,
+        stored_state=learner.stored_state,
+        burn_in=learner.burn_in,
         target_update=learner.target_update,
         target_interval=learner.target_interval,
         target_tau=learner.target_tau,
@@ -163,10 +186,9 @@ def build_algorithm(config: RunConfig, spec: EnvSpec) -> QLearning:
 def build_driver(config: RunConfig, env: Env) -> OnDevice:
     """The compiled loop for that environment."""
     per_iteration = config.num_envs * config.length
-    memory = make_replay(max(1, config.learner.buffer_steps // per_iteration), config.learner.batch_size)
     learner = Learner(
         build_algorithm(config, env.spec),
-        memory,
+        build_memory(config),
         updates=config.learner.updates,
         # The iteration whose own steps complete learning_starts is the first that learns.
         starts=max(0, math.ceil(config.learner.learning_starts / per_iteration) - 1),

@@ -69,10 +69,10 @@ class MixerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LearnerConfig:
-    """Q-learning from replay."""
+    """Q-learning."""
 
-    optimiser: Literal["rmsprop", "adam"] = "adam"
-    """RMSprop (α .99, ε 1e-5) as in PyMARL, or Adam."""
+    optimiser: Literal["rmsprop", "adam", "radam"] = "adam"
+    """RMSprop (α .99, ε 1e-5) as in PyMARL, Adam, or rectified Adam."""
     lr: float = 5e-4
     """Learning rate."""
     lr_decay: float = 1.0
@@ -81,12 +81,20 @@ class LearnerConfig:
     """The gradient's global norm is clipped to this."""
     gamma: float = 0.99
     """Discount γ."""
+    returns: Literal["td_lambda", "n_step"] = "td_lambda"
+    """Targets: λ-returns, or n-step returns."""
     td_lambda: float = 0.6
-    """λ of the targets; 0 gives one-step targets."""
+    """λ of the λ-returns; 0 gives one-step targets."""
+    n_step: int = 5
+    """Rewards in an n-step return."""
     team_reward: Literal["mean", "sum", "individual"] = "mean"
     """How the learned (and scored) reward is formed from the agents' rewards."""
-    target_update: Literal["hard", "soft"] = "hard"
-    """Copy the target network every so often, or move it a little at every update."""
+    stored_state: bool = True
+    """Begin a sequence with the agents' memory as it was when collected, rather than with an empty one."""
+    burn_in: int = 0
+    """Steps at the start of a sequence that warm the agents' memory up and are not learned from."""
+    target_update: Literal["hard", "soft", "none"] = "hard"
+    """Copy the target network every so often, move it a little at every update, or have none."""
     target_interval: int = 200
     """Updates between hard copies (counted in updates, not episodes)."""
     target_tau: float = 0.01
@@ -97,6 +105,12 @@ class LearnerConfig:
     """ε at the end of the annealing."""
     epsilon_steps: int = 50_000
     """Environment steps over which ε is annealed linearly."""
+    replay: Literal["uniform", "prioritised"] = "uniform"
+    """Draw replayed sequences uniformly, or in proportion to their last error."""
+    priority_alpha: float = 0.6
+    """Exponent α of the priorities; 0 draws uniformly (prioritised)."""
+    priority_beta: float = 0.4
+    """Exponent β of the importance weights at the start; it grows to 1 over training (prioritised)."""
     buffer_steps: int = 200_000
     """Environment steps kept in the replay."""
     batch_size: int = 32
@@ -204,7 +218,7 @@ def check(config: RunConfig) -> None:
     learner = config.learner
     positive = {n: getattr(config, n) for n in ("seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes")}
     positive |= {n: getattr(learner, n) for n in ("lr", "grad_clip", "target_interval", "epsilon_steps")}
-    positive |= {n: getattr(learner, n) for n in ("buffer_steps", "batch_size", "updates")}
+    positive |= {n: getattr(learner, n) for n in ("n_step", "buffer_steps", "batch_size", "updates")}
     positive |= {"hidden": config.agent.hidden, "embed": config.mixer.embed}
     positive |= {n: getattr(config.mixer, n) for n in ("hyper_hidden", "kernels", "heads", "joint_hidden")}
     for name, value in positive.items():
@@ -212,7 +226,8 @@ def check(config: RunConfig) -> None:
             raise ComarlError(f"{name}={value}: must be positive")
     if not 0 < learner.lr_decay <= 1:
         raise ComarlError(f"lr_decay={learner.lr_decay}: must be above 0 and at most 1")
-    for name in ("gamma", "td_lambda", "target_tau", "epsilon_start", "epsilon_end"):
+    shares = ("gamma", "td_lambda", "target_tau", "epsilon_start", "epsilon_end", "priority_alpha", "priority_beta")
+    for name in shares:
         if not 0 <= getattr(learner, name) <= 1:
             raise ComarlError(f"{name}={getattr(learner, name)}: must lie between 0 and 1")
     for name in ("logit_penalty", "opt_weight", "nopt_weight"):
@@ -220,7 +235,7 @@ def check(config: RunConfig) -> None:
             raise ComarlError(f"{name}={getattr(config.mixer, name)}: must not be negative, and finite")
     if not 0 <= config.mixer.alpha <= 1:
         raise ComarlError(f"alpha={config.mixer.alpha}: must lie between 0 and 1")
-    counted = {"seed": config.seed, "learning_starts": learner.learning_starts}
+    counted = {"seed": config.seed, "learning_starts": learner.learning_starts, "burn_in": learner.burn_in}
     for name, value in counted.items():
         if value < 0:
             raise ComarlError(f"{name}={value}: must not be negative")
@@ -232,6 +247,10 @@ def check(config: RunConfig) -> None:
         raise ComarlError(
             f"learning_starts={learner.learning_starts} is not below steps={config.steps}: nothing would be learned"
         )
+    if learner.burn_in >= config.length:
+        raise ComarlError(f"burn_in={learner.burn_in} is not below length={config.length}: nothing would be learned")
+    if learner.burn_in and config.agent.cell == "mlp":
+        raise ComarlError(f"burn_in={learner.burn_in} warms a memory up, and cell='mlp' has none: use --burn-in 0")
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:

@@ -1,11 +1,38 @@
-"""What a learner asks of a memory: a frozen bundle of pure functions over one state pytree."""
+"""What a learner asks of a memory: a frozen bundle of pure functions over one state."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.types import Trajectory
+
+
+class Stored(NamedTuple):
+    """The state of a memory.
+
+    Attributes:
+        data: what was collected; written by ``add`` alone, so that the updates of an iteration only read it and no
+            loop over them ever copies it.
+        priority: what ``reprioritise`` changes between two draws; small.
+    """
+
+    data: Any
+    priority: Any
+
+
+class Batch(NamedTuple):
+    """Sequences to learn from.
+
+    Attributes:
+        trajectory: ``B`` sequences of ``T`` transitions.
+        weight: importance weight of each sequence's loss ``[B]``; ones if all were drawn alike.
+        where: what the memory needs to find the sequences again.
+    """
+
+    trajectory: Trajectory
+    weight: Float[Array, " B"]
+    where: Any
 
 
 class Memory(NamedTuple):
@@ -13,10 +40,20 @@ class Memory(NamedTuple):
 
     Attributes:
         init: from one example trajectory to an empty memory.
-        add: stores the trajectory collected in that iteration.
-        sample: draws a batch from what was stored up to and including that iteration.
+        add: ``(stored, trajectory, iteration, key)``: stores the trajectory collected in that iteration.
+        sample: ``(stored, iteration, number, key)``: the batch of update ``number`` (counted from 0 within the
+            iteration), from what was stored up to and including that iteration.
+        reprioritise: ``(priority, where, error)``: the priorities after the sequences of a batch turned out to have
+            those errors ``[B]``.
     """
 
-    init: Callable[[Trajectory], Any]
-    add: Callable[[Any, Trajectory, Int[Array, ""]], Any]
-    sample: Callable[[Any, Int[Array, ""], PRNGKeyArray], Trajectory]
+    init: Callable[[Trajectory], Stored]
+    add: Callable[[Stored, Trajectory, Int[Array, ""], PRNGKeyArray], Stored]
+    sample: Callable[[Stored, Int[Array, ""], Int[Array, ""], PRNGKeyArray], Batch]
+    reprioritise: Callable[[Any, Any, Float[Array, " B"]], Any]
+
+
+def keep_priority(priority: Any, where: Any, error: Float[Array, " B"]) -> Any:
+    """The ``reprioritise`` of a memory to which all sequences are alike."""
+    del where, error
+    return priority

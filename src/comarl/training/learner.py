@@ -1,20 +1,27 @@
 """Learning from what was collected: the same step behind every driver."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Algorithm
-from comarl.memory.base import Memory
+from comarl.memory.base import Memory, Stored
 from comarl.types import Trajectory
+
+
+class Learning(NamedTuple):
+    """What an update changes: the algorithm's state and the memory's priorities."""
+
+    state: Any
+    priority: Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """Stores a trajectory, then draws batches and updates on them.
+    """Stores a trajectory, then draws batches, updates on them and tells the memory how wrong each sequence was.
 
     Attributes:
         algorithm: the learning rule.
@@ -29,27 +36,33 @@ class Learner:
     starts: int
 
     def step(
-        self, state: Any, memory: Any, trajectory: Trajectory, iteration: Int[Array, ""], key: PRNGKeyArray
-    ) -> tuple[Any, Any, dict[str, Float[Array, ""]]]:
+        self, state: Any, memory: Stored, trajectory: Trajectory, iteration: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[Any, Stored, dict[str, Float[Array, ""]]]:
         """One iteration's learning.
 
         Returns:
             The algorithm's state, the memory, and the means of the metrics over this iteration's updates (NaN
             before learning starts, so that nothing stale is ever reported).
         """
-        memory = self.memory.add(memory, trajectory, iteration)
+        # The updates have the keys 0 to updates - 1.
+        stored = self.memory.add(memory, trajectory, iteration, jax.random.fold_in(key, self.updates))
 
-        def one(state: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
+        # Only what the updates change is carried: the trajectories would be copied by every branch and loop.
+        def one(learning: Learning, x: tuple[Array, PRNGKeyArray]) -> tuple[Learning, dict[str, Array]]:
+            number, key = x
             sample_key, update_key = jax.random.split(key)
-            return self.algorithm.update(state, self.memory.sample(memory, iteration, sample_key), update_key)
+            batch = self.memory.sample(stored._replace(priority=learning.priority), iteration, number, sample_key)
+            state, metrics, error = self.algorithm.update(learning.state, batch, update_key)
+            return Learning(state, self.memory.reprioritise(learning.priority, batch.where, error)), metrics
 
-        def learn(state: Any) -> tuple[Any, dict[str, Array]]:
-            state, metrics = jax.lax.scan(one, state, jax.random.split(key, self.updates))
-            return state, jax.tree.map(jnp.mean, metrics)
+        def learn(learning: Learning) -> tuple[Learning, dict[str, Array]]:
+            numbered = (jnp.arange(self.updates), jax.random.split(key, self.updates))
+            learning, metrics = jax.lax.scan(one, learning, numbered)
+            return learning, jax.tree.map(jnp.mean, metrics)
 
-        def wait(state: Any) -> tuple[Any, dict[str, Array]]:
-            metrics = jax.eval_shape(learn, state)[1]
-            return state, jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), metrics)
+        def wait(learning: Learning) -> tuple[Learning, dict[str, Array]]:
+            metrics = jax.eval_shape(learn, learning)[1]
+            return learning, jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), metrics)
 
-        state, metrics = jax.lax.cond(iteration >= self.starts, learn, wait, state)
-        return state, memory, metrics
+        learning, metrics = jax.lax.cond(iteration >= self.starts, learn, wait, Learning(state, stored.priority))
+        return learning.state, stored._replace(priority=learning.priority), metrics
