@@ -24,15 +24,18 @@ from comarl.experiments.build import build_optimiser
 from comarl.experiments.config import LearnerConfig, RunConfig, with_settings
 from comarl.experiments.scores import episode_scores, score_name
 from comarl.mixers.base import MASKED, AbstractMixer, Joint
+from comarl.mixers.qatten import Qatten
+from comarl.mixers.qtran import QTRANAlt
 from comarl.mixers.vdn import VDN
 from comarl.nets.agents import Agent, AgentCarry
+from comarl.nets.critics import JointValue
 from comarl.returns import form_team_reward, td_lambda
 from comarl.training import checkpoint
 from comarl.training.evaluate import evaluation_keys, play
 from comarl.training.ondevice import ChunkLog, RunState
 from comarl.training.seeds import SEED_AXES, finished_episodes
 from comarl.types import EnvSpec, TimeStep, Trajectory
-from tests.probes import Limit, Lottery, alone, random_parameters, standard_driver, uniform
+from tests.probes import Limit, Lottery, alone, random_parameters, random_trajectory, standard_driver, uniform
 
 KEY = jax.random.key(0)
 
@@ -146,8 +149,11 @@ def test_masks_missing_in_epsilon_greedy() -> None:
 class Spy(AbstractMixer):
     """Reports the utilities it is given where no action is available."""
 
-    def bootstrap(self, joint: Joint) -> Array:
+    def __call__(self, joint: Joint) -> Array:
         return jnp.where(joint.ts.avail, 0.0, joint.q).sum()
+
+    def bootstrap(self, joint: Joint) -> Array:
+        return self(joint)
 
     def loss(self, joint: Joint, y: Array) -> Any:
         return y * 0.0, {"td_error": y * 0.0, "given": jnp.where(joint.ts.avail, 0.0, joint.q).sum(), "y": y}
@@ -161,6 +167,34 @@ def test_masks_missing_in_qtran_alt() -> None:
     _, (metrics, _) = jax.jit(learner(0.0).loss)(nets, nets, uniform(batch))
     assert metrics["given"] == MASKED
     np.testing.assert_allclose(metrics["y"], (1 + 1 + 1) / 3 + GAMMA * MASKED, rtol=1e-5)
+    # And QTRAN-alt leaves them out of its least gap, which is that of the other action here: 3 - 0.
+    nothing = jax.tree.map(
+        lambda x: jnp.zeros(x.shape), jax.eval_shape(lambda: JointValue(1, 2, 1, 1, hidden=1, key=KEY))
+    )
+    ts = make_timestep(jnp.zeros((1, 1)), jnp.zeros(1), avail=jnp.array([[True, False]]))
+    joint = Joint(jnp.array([[3.0, MASKED]]), jnp.zeros(1, jnp.int32), jnp.zeros((1, 1)), ts)
+    assert QTRANAlt(nothing, None, 1.0, 1.0).loss(joint, jnp.zeros(()))[1]["nopt_loss"] == 3**2
+
+
+def test_attention_neither_trained_nor_copied() -> None:
+    """Qatten's query and key layers kept in plain dictionaries: never trained, never copied to the target."""
+    spec = EnvSpec("x", 2, 3, 4, 2, 10)
+    agent = random_parameters(lambda: Agent(spec, key=KEY, kind="mlp", hidden=4))
+    mixer = random_parameters(lambda: Qatten(spec, heads=2, embed=4, hyper_hidden=4, key=KEY), 1)
+    algorithm = QLearning(
+        make_agent=lambda _: agent,
+        make_mixer=lambda _: mixer,
+        optimiser=optax.sgd(0.1),
+        epsilon=lambda _: jnp.zeros(()),
+        target_interval=1,
+    )
+    batch = random_trajectory(0, agent, steps=4, batch=3, obs=3, state=4)
+    begin = algorithm.init(KEY)
+    end = jax.jit(algorithm.update)(begin, batch, KEY).state
+    differs = jax.tree.map(lambda a, b: bool((a != b).any()), begin.online.mixer, end.online.mixer)
+    assert all(jax.tree.leaves(differs))
+    assert len(jax.tree.leaves(differs.heads)) == 4  # query: weight, bias, weight; key: weight
+    jax.tree.map(np.testing.assert_array_equal, end.target, end.online)
 
 
 def test_next_done_read_from_the_previous_dones() -> None:

@@ -133,6 +133,28 @@ FAULTS = [
         "in the target",
     ),
     Fault(
+        "test_masks_missing_in_qtran_alt",
+        "mixers/qtran.py",
+        "jnp.where(joint.ts.avail, gap, jnp.inf).min(-1)",
+        "gap.min(-1)",
+        "in the least gap",
+    ),
+    Fault(
+        "test_attention_neither_trained_nor_copied",
+        "mixers/qatten.py",
+        "head(joint.ts.state, units))(self.heads)",
+        "head(joint.ts.state, units))(jax.lax.stop_gradient(self.heads))",
+        "not trained",
+    ),
+    Fault(
+        "test_attention_neither_trained_nor_copied",
+        "algos/qlearning.py",
+        "        due = updates % self.target_interval == 0\n",
+        "        due = updates % self.target_interval == 0\n"
+        "        online = eqx.tree_at(lambda nets: nets.mixer.heads, online, target.mixer.heads)\n",
+        "not copied",
+    ),
+    Fault(
         "test_next_done_read_from_the_previous_dones",
         "algos/qlearning.py",
         "self._targets(after, v)",
