@@ -1,6 +1,5 @@
 """The Python interface: the same names and defaults as the command line."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from comarl.envs.registry import make_env
 from comarl.errors import ComarlError
 from comarl.experiments import runner
 from comarl.experiments.build import build_env
+from comarl.experiments.folder import require_seed
 from comarl.experiments.methods import require_method
 from comarl.experiments.presets import resolve
 from comarl.experiments.runner import Progress, Run
@@ -103,9 +103,6 @@ def load_policy(run: str | Path, seed: int | None = None) -> TeamPolicy:
     """
     folder = Path(run)
     config = runner.load_config(folder)
+    seed = require_seed(folder, config, seed)
     env = build_env(config)
-    policies: Mapping[int, Policy] = runner.load_policies(folder, config, env)
-    seed = config.seed if seed is None else seed
-    if seed not in policies:
-        raise ComarlError(f"{folder} has the seeds {', '.join(map(str, policies))}, not {seed}")
-    return TeamPolicy(policies[seed], env.spec)
+    return TeamPolicy(runner.load_policies(folder, config, env)[seed], env.spec)

@@ -1,4 +1,4 @@
-"""What a factorisation does: ``comarl surface`` and ``comarl regret``."""
+"""What a factorisation does: ``comarl surface``, ``comarl regret`` and ``comarl attention``."""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +8,9 @@ import tyro
 
 from comarl.cli.output import JsonFlag, reporting, showing_progress, table_console
 from comarl.cli.parse import parse
+from comarl.experiments.folder import load_config
 from comarl.experiments.methods import require_method
+from comarl.report import attention as attentions
 from comarl.report import regret as regrets
 from comarl.report import surface as surfaces
 from comarl.report.figures import require_matplotlib
@@ -91,4 +93,36 @@ def regret(words: list[str]) -> int:
             regrets.draw_regret(result, args.out)
             print(f"wrote {args.out}")
         report({**result, "file": str(args.out) if args.out else None})
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention:
+    """Draw how a trained mixer weighs the agents over a greedy episode, above what happens in it."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The run folder, of qplex or qatten."""
+    seed: Annotated[int | None, tyro.conf.arg(metavar="K", help_behavior_hint="(default: the run's first)")] = None
+    """Which of its seeds plays."""
+    episode: Annotated[int, tyro.conf.arg(metavar="E")] = 0
+    """Which of the evaluation's episodes, from 0; they are the same ones every time."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: RUN/attention.png)")] = None
+    """The picture; its ending says the format (.png, .pdf, .svg)."""
+    json: JsonFlag = False
+    """Print one JSON object on standard output and everything else on standard error."""
+
+
+def attention(words: list[str]) -> int:
+    """Play, draw, and name the file."""
+    args = parse(Attention, "comarl attention", words)
+    attentions.require_attentive(load_config(args.run))
+    require_matplotlib()
+    out = args.out or args.run / "attention.png"
+    with reporting(args.json) as report:
+        with showing_progress() as progress:
+            result = attentions.run_attention(args.run, args.seed, args.episode, progress)
+        attentions.draw_attention(result, out)
+        print(attentions.headline(result))
+        print(f"wrote {out}")
+        report({**result, "file": str(out)})
     return 0

@@ -30,6 +30,20 @@ def load_config(folder: Path) -> RunConfig:
     return from_json(data)
 
 
+def require_seed(folder: Path, config: RunConfig, seed: int | None) -> int:
+    """That seed of a run, or its first one.
+
+    Raises:
+        ComarlError: if the run has not that seed.
+    """
+    seeds = range(config.seed, config.seed + config.seeds)
+    if seed is None:
+        return config.seed
+    if seed not in seeds:
+        raise ComarlError(f"{folder} has the seeds {', '.join(map(str, seeds))}, not {seed}")
+    return seed
+
+
 def claim_folder(config: RunConfig) -> Path:
     """Make the run folder with its ``config.json``.
 

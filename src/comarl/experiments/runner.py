@@ -159,9 +159,14 @@ def evaluate(folder: Path, episodes: int = 512, progress: Progress | None = None
 def load_policies(folder: Path, config: RunConfig, env: Env) -> dict[int, Policy]:
     """Each seed's policy of a finished run."""
     algorithm = build_driver(config, env).learner.algorithm
-    like = jax.eval_shape(algorithm.init, jax.random.key(0))
+    return {s: algorithm.policy(state, config.steps) for s, state in load_states(folder, config, env).items()}
+
+
+def load_states(folder: Path, config: RunConfig, env: Env) -> dict[int, Any]:
+    """Each seed's learner of a finished run: all of its networks, and not the agents' alone."""
+    like = jax.eval_shape(build_driver(config, env).learner.algorithm.init, jax.random.key(0))
     seeds = range(config.seed, config.seed + config.seeds)
-    return {s: algorithm.policy(checkpoint.load(folder / f"seed_{s}", like), config.steps) for s in seeds}
+    return {s: checkpoint.load(folder / f"seed_{s}", like) for s in seeds}
 
 
 def _play(env: Env, policy: Policy, episodes: int) -> Episodes:
