@@ -40,11 +40,11 @@ MATRIX = _budget(384, 2500, kept=250) | {"lr_decay": 3e-3}
 CENTRAL = _budget(64, 2500, kept=20) | {"lr": 1e-3, "lr_decay": 0.1, "state_value": False, "nopt_weight": 1.0}
 CENTRAL_METHODS = ("qtran-base", "qtran-alt", "cw-qmix", "ow-qmix")
 # What made QPLEX work, and what did not, is in docs/methods/qplex.md.
-QPLEX = _budget(64, 10000, kept=20) | {
-    "batch_size": 11,
+QPLEX = _budget(64, 5000, kept=20) | {
+    "batch_size": 5,
     "updates": 8,
     "optimiser": "rmsprop",
-    "lr": 7e-3,
+    "lr": 5e-3,
     "lr_decay": 1e-4,
     "kernels": 10,
     "kernel_layers": 3,

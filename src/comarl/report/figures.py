@@ -10,7 +10,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's, told apart by the colour-blind."""
 
 
-def new_figure(width: float, height: float, *, layout: Literal["constrained", "none"] = "constrained") -> Any:
+def new_figure(width: float, height: float, *, layout: Literal["constrained"] | None = "constrained") -> Any:
     """An empty matplotlib figure of that many inches.
 
     Raises:
