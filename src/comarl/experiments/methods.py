@@ -27,12 +27,12 @@ METHODS = {
     "qmix": Method("Q_tot monotone in every Q_i, weights from the state", "Rashid et al. 2018, 2020"),
     "qmix-ns": Method("QMIX with weights that ignore the state", "Rashid et al. 2018, §6.1"),
     "qmix-lin": Method("Q_tot = Σ |w_i(s)| Q_i + b(s)", "Rashid et al. 2018, §6.1"),
-    "qplex": Method("Q_tot = Σ V_i + λ_i(s, u) A_i, all that is consistent with greedy", "Wang et al. 2021"),
+    "qplex": Method("Q_tot = Σ V_i + λ_i(s, u) A_i, every value that is IGM", "Wang et al. 2021"),
     "qatten": Method("Q_tot = Σ_h w_h(s) Σ_i α_{h,i} Q_i, weights by attention", "Yang et al. 2020"),
-    "qtran-base": Method("free Q_jt; Σ Q_i + V equals it where greedy, is no less elsewhere", "Son et al. 2019"),
-    "qtran-alt": Method("QTRAN with a tighter condition, on each agent's alternatives", "Son et al. 2019"),
-    "cw-qmix": Method("QMIX beside a free Q̂*: what is no better than greedy counts α", "Rashid et al. 2020b"),
-    "ow-qmix": Method("QMIX beside a free Q̂*: what is overestimated counts α", "Rashid et al. 2020b"),
+    "qtran-base": Method("free Q_jt; Σ Q_i + V equal where greedy, no less elsewhere", "Son et al. 2019"),
+    "qtran-alt": Method("QTRAN, tighter: holds among each agent's alternatives", "Son et al. 2019"),
+    "cw-qmix": Method("QMIX, free Q̂*: what is no better than greedy counts α", "Rashid et al. 2020b"),
+    "ow-qmix": Method("QMIX, free Q̂*: what is overestimated counts α", "Rashid et al. 2020b"),
     "joint": Method("one central Q over all joint actions (the upper reference)", "Watkins 1989"),
 }
 
