@@ -139,10 +139,11 @@ def figure_of(result: dict[str, Any]) -> Any:
     rows = [0.16 * agents + 0.35] * heads + [0.8, 0.2 * agents + 0.35]
     figure = new_figure(min(12.0, 5.0 + 0.12 * steps), sum(rows) + 1.1)
     panels = figure.subplots(len(rows), 1, sharex=True, height_ratios=rows)
+    scale = {"vmin": 0.0, "vmax": max(float(weights.max()), 1e-6), "cmap": "viridis"}
+    maps = [_draw_map(axes, weights[:, head].T, **scale) for head, axes in enumerate(panels[:heads])]
     for head, axes in enumerate(panels[:heads]):
-        image = _draw_map(axes, weights[:, head].T, vmin=0, vmax=max(weights.max(), 1e-6), cmap="viridis")
         axes.set_ylabel(f"head {head + 1}\nagent" if heads > 1 else "agent", fontsize=8)
-    figure.colorbar(image, ax=list(panels[:heads]), label=ATTENTIVE[result["method"]].split(",")[0], fraction=0.04)
+    figure.colorbar(maps[0], ax=list(panels[:heads]), label=ATTENTIVE[result["method"]].split(",")[0], fraction=0.04)
     _draw_rewards(panels[heads], result["rewards"])
     _draw_actions(panels[heads + 1], np.array(result["actions"]), np.array(result["forced"]))
     panels[-1].set_xlabel("step")

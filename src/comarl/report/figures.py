@@ -2,7 +2,7 @@
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from comarl.errors import ComarlError, missing_extra
 
@@ -10,8 +10,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's, told apart by the colour-blind."""
 
 
-def new_figure(width: float, height: float, *, layout: str = "constrained") -> Any:
-    """An empty matplotlib figure of that many inches.
+def new_figure(width: float, height: float, *, layout: Literal["constrained"] | None = "constrained") -> Any:
+    """An empty matplotlib figure of that many inches; with ``layout`` None whoever fills it places its axes.
 
     Raises:
         ComarlError: if matplotlib is missing.

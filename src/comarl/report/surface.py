@@ -162,7 +162,7 @@ def figure_of(result: dict[str, Any]) -> Any:
     columns = min(COLUMNS, len(fits))
     rows = -(-len(fits) // columns)
     width, height = columns * PANEL[0], rows * PANEL[1] + HEADER + FOOTER
-    figure = new_figure(width, height, layout="none")
+    figure = new_figure(width, height, layout=None)
     figure.suptitle(f"Q_tot fitted to the payoffs of matrix/{result['game']}", y=1 - 0.18 / height, va="top")
     panels = [
         figure.add_subplot(rows, columns, i + 1, projection="3d", computed_zorder=False) for i in range(len(fits))

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from comarl.algos.base import Policy
 from comarl.envs.base import Env, select
+from comarl.types import TimeStep
 
 EVALUATION_SEED = 0x5EED
 """Every evaluation of every method and seed plays the same episodes' keys, so that differences are paired."""
