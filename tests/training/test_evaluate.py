@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from comarl.training.evaluate import Episodes, evaluation_keys, play
+from comarl.training.evaluate import Episodes, evaluation_keys, play, record
 from comarl.types import TimeStep
 from tests.probes import Lottery, Recall
 
@@ -84,6 +84,22 @@ def test_is_greedy_unless_asked_to_explore(highest: Episodes) -> None:
 def test_more_episodes_begin_with_the_same_ones() -> None:
     np.testing.assert_array_equal(jax.random.key_data(KEYS)[:5], jax.random.key_data(evaluation_keys(5)))
     assert len({tuple(k) for k in jax.random.key_data(KEYS).tolist()}) == E
+
+
+def test_a_recorded_episode_is_the_one_that_is_played(highest: Episodes) -> None:
+    recorded = jax.jit(jax.vmap(lambda key: record(ENV, Scripted(True), key)))(KEYS)
+    np.testing.assert_array_equal(recorded.length, highest.length)
+    np.testing.assert_array_equal(recorded.outcome["steps"], highest.outcome["steps"])
+    assert recorded.action.shape == (E, ENV.spec.max_episode_steps, 2)
+    for e in range(E):
+        length = int(recorded.length[e])
+        ts = jax.tree.map(lambda x: x[e], recorded.ts)  # noqa: B023
+        np.testing.assert_array_equal(ts.first, np.arange(len(ts.first)) == 0)
+        np.testing.assert_array_equal(ts.last, np.arange(len(ts.last)) >= length)
+        np.testing.assert_allclose(ts.reward[: length + 1].sum(0), highest.returns[e])
+        chosen = recorded.action[e, :length]
+        highest_available = [[np.flatnonzero(agent).max() for agent in avail] for avail in ts.avail[:length]]
+        np.testing.assert_array_equal(chosen, highest_available)
 
 
 class Names:

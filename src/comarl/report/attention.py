@@ -16,8 +16,11 @@ from comarl.report.figures import COLOURS, new_figure, save_figure
 if TYPE_CHECKING:
     from comarl.experiments.runner import Progress
 
-ATTENTIVE = {"qplex": "λ_i(s, u), the weight of agent i's advantage", "qatten": "λ_{i,h}(s), head h's share of agent i"}
-"""The methods that weigh agents, and what the weights are."""
+ATTENTIVE = {
+    "qplex": (r"$\lambda_i(s, u)$", "the weight of agent i's advantage"),
+    "qatten": (r"$\lambda_{i,h}(s)$", "head h's share of agent i"),
+}
+"""The methods that weigh agents, and what the weights are: symbol and meaning."""
 
 
 def require_attentive(config: RunConfig) -> None:
@@ -139,14 +142,16 @@ def figure_of(result: dict[str, Any]) -> Any:
     rows = [0.16 * agents + 0.35] * heads + [0.8, 0.2 * agents + 0.35]
     figure = new_figure(min(12.0, 5.0 + 0.12 * steps), sum(rows) + 1.1)
     panels = figure.subplots(len(rows), 1, sharex=True, height_ratios=rows)
+    symbol, meaning = ATTENTIVE[result["method"]]
+    scale = {"vmin": float(weights.min()), "vmax": float(weights.max()), "cmap": "viridis"}
+    maps = [_draw_map(axes, weights[:, head].T, **scale) for head, axes in enumerate(panels[:heads])]
     for head, axes in enumerate(panels[:heads]):
-        image = _draw_map(axes, weights[:, head].T, vmin=0, vmax=max(weights.max(), 1e-6), cmap="viridis")
         axes.set_ylabel(f"head {head + 1}\nagent" if heads > 1 else "agent", fontsize=8)
-    figure.colorbar(image, ax=list(panels[:heads]), label=ATTENTIVE[result["method"]].split(",")[0], fraction=0.04)
+    figure.colorbar(maps[0], ax=list(panels[:heads]), label=symbol, fraction=0.04)
     _draw_rewards(panels[heads], result["rewards"])
     _draw_actions(panels[heads + 1], np.array(result["actions"]), np.array(result["forced"]))
     panels[-1].set_xlabel("step")
-    figure.suptitle(f"{headline(result)}\n{ATTENTIVE[result['method']]}", fontsize=9)
+    figure.suptitle(f"{headline(result)}\n{symbol}: {meaning}", fontsize=9)
     return figure
 
 

@@ -11,7 +11,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 
 def new_figure(width: float, height: float, *, layout: Literal["constrained"] | None = "constrained") -> Any:
-    """An empty matplotlib figure of that many inches.
+    """An empty matplotlib figure of that many inches; with ``layout`` None whoever fills it places its axes.
 
     Raises:
         ComarlError: if matplotlib is missing.

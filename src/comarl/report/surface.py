@@ -163,12 +163,17 @@ def figure_of(result: dict[str, Any]) -> Any:
     rows = -(-len(fits) // columns)
     width, height = columns * PANEL[0], rows * PANEL[1] + HEADER + FOOTER
     figure = new_figure(width, height, layout=None)
-    figure.suptitle(f"Q_tot fitted to the payoffs of matrix/{result['game']}", y=1 - 0.18 / height, va="top")
+    figure.suptitle(f"$Q_{{tot}}$ fitted to the payoffs of matrix/{result['game']}", y=1 - 0.18 / height, va="top")
     panels = [
         figure.add_subplot(rows, columns, i + 1, projection="3d", computed_zorder=False) for i in range(len(fits))
     ]
     figure.subplots_adjust(
-        left=0.01, right=0.95, top=1 - (HEADER + 0.45) / height, bottom=(FOOTER + 0.1) / height, wspace=0.1, hspace=0.25
+        left=0.045,
+        right=0.99,
+        top=1 - (HEADER + 0.45) / height,
+        bottom=(FOOTER + 0.1) / height,
+        wspace=0.1,
+        hspace=0.25,
     )
     for axes, fit in zip(panels, fits, strict=True):
         _draw_panel(axes, fit, np.array(result["payoffs"]), _limits(result))
@@ -212,8 +217,8 @@ def _draw_panel(axes: Any, fit: dict[str, Any], payoff: np.ndarray, limits: tupl
     axes.set_title(
         f"{fit['method']}\nmean squared error {fit['mse']:.2f}, greedy payoff {fit['greedy_payoff']:g}", fontsize=9
     )
-    axes.set(xlabel="Q_1", ylabel="Q_2", zlim=limits)
-    axes.set_zlabel("Q_tot")
+    axes.set(xlabel="$Q_1$", ylabel="$Q_2$", zlim=limits)
+    axes.set_zlabel("$Q_{tot}$")
     axes.tick_params(labelsize=7, pad=1)
     axes.view_init(elev=22, azim=-125)
-    axes.set_box_aspect(None, zoom=1.1)
+    axes.set_box_aspect(None, zoom=1.03)
