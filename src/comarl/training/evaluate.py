@@ -1,5 +1,6 @@
 """Playing whole episodes with a fixed policy."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from comarl.algos.base import Policy
 from comarl.envs.base import Env, select
+from comarl.types import TimeStep
 
 EVALUATION_SEED = 0x5EED
 """Every evaluation of every method and seed plays the same episodes' keys, so that differences are paired."""
@@ -27,6 +29,26 @@ class Episodes(NamedTuple):
     outcome: dict[str, Float[Array, " E"]]
 
 
+class Moment(NamedTuple):
+    """An episode at one time step.
+
+    Attributes:
+        state: the environment's.
+        ts: what the team perceives.
+        carry: the policy's.
+        action: the joint action that led here ``[N]``; means nothing at the first step.
+        returns: each agent's rewards until now ``[N]``.
+        length: transitions until now.
+    """
+
+    state: Any
+    ts: TimeStep
+    carry: Any
+    action: Int[Array, " N"]
+    returns: Float[Array, " N"]
+    length: Int[Array, ""]
+
+
 def evaluation_keys(episodes: int) -> Key[Array, " E"]:
     """The fixed keys of ``episodes`` episodes; the first ones stay the same when more are asked for."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(EVALUATION_SEED), jnp.arange(episodes))
@@ -38,24 +60,41 @@ def play(env: Env, policy: Policy, keys: Key[Array, " E"], *, explore: bool = Fa
     Every episode counts once, however long it is. Nothing of the training is touched: the policy's carry and the
     keys are its own.
     """
-    begin_keys, play_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    begin, step = _episode(env, policy, explore)
 
-    def begin(key: Key[Array, ""]) -> tuple[Any, ...]:
-        state, ts = env.reset(key)
-        return state, ts, policy.initial_carry(), ts.reward, jnp.zeros((), jnp.int32)
+    def unless_over(now: Moment, key: Key[Array, ""]) -> Moment:
+        return select(now.ts.last, now, step(now, key))
 
-    def step(now: tuple[Any, ...], key: Key[Array, ""]) -> tuple[Any, ...]:
-        state, ts, carry, returns, length = now
-        act_key, env_key = jax.random.split(jax.random.fold_in(key, length))
-        carry, action = policy.act(carry, ts, act_key, explore)
-        state, ts_next = env.step(state, action, env_key)
-        after = (state, ts_next, carry, returns + ts_next.reward, length + 1)
-        return select(ts.last, now, after)
+    def any_running(now: Moment) -> Bool[Array, ""]:
+        return ~now.ts.last.all()
 
-    def any_running(now: tuple[Any, ...]) -> Bool[Array, ""]:
-        return ~now[1].last.all()
-
-    end = jax.lax.while_loop(any_running, lambda now: jax.vmap(step)(now, play_keys), jax.vmap(begin)(begin_keys))
+    end = jax.lax.while_loop(any_running, lambda now: jax.vmap(unless_over)(now, keys), jax.vmap(begin)(keys))
     # Mapped over the keys as well: a game of one step may have no state at all.
-    outcome = jax.vmap(lambda state, _: env.outcome(state))(end[0], keys)
-    return Episodes(returns=end[3], length=end[4], outcome=outcome)
+    outcome = jax.vmap(lambda state, _: env.outcome(state))(end.state, keys)
+    return Episodes(returns=end.returns, length=end.length, outcome=outcome)
+
+
+def record(env: Env, policy: Policy, key: Key[Array, ""], *, explore: bool = False) -> list[Moment]:
+    """Play the episode that :func:`play` plays for that key, and keep its ``T + 1`` moments, on the host."""
+    begin, step = (jax.jit(function) for function in _episode(env, policy, explore))
+    moments = [jax.device_get(begin(key))]
+    while not moments[-1].ts.last:
+        moments.append(jax.device_get(step(moments[-1], key)))
+    return moments
+
+
+def _episode(env: Env, policy: Policy, explore: bool) -> tuple[Callable[..., Moment], Callable[..., Moment]]:
+    """How an episode begins, from its key, and goes on, from a moment and the same key."""
+
+    def begin(key: Key[Array, ""]) -> Moment:
+        state, ts = env.reset(jax.random.split(key)[0])
+        waiting = jnp.zeros(env.spec.num_agents, jnp.int32)
+        return Moment(state, ts, policy.initial_carry(), waiting, ts.reward, jnp.zeros((), jnp.int32))
+
+    def step(now: Moment, key: Key[Array, ""]) -> Moment:
+        act_key, env_key = jax.random.split(jax.random.fold_in(jax.random.split(key)[1], now.length))
+        carry, action = policy.act(now.carry, now.ts, act_key, explore)
+        state, ts = env.step(now.state, action, env_key)
+        return Moment(state, ts, carry, action, now.returns + ts.reward, now.length + 1)
+
+    return begin, step
