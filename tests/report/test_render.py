@@ -58,7 +58,7 @@ def test_what_a_figure_shows() -> None:
     assert [text.get_text() for text in axes.texts] == ["3", "1", "3", "level 2"]
     assert [text.get_text() for text in canvas.texts] == ["title", "actions"]
     (legend,) = canvas.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["apple", "something else", "goal", "carries a shelf"]
+    assert [text.get_text() for text in legend.get_texts()] == ["apple", "something else", "goal", "carries something"]
 
 
 def test_an_agent_is_drawn_where_it_stands(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def _draw_legend(canvas: Any, scene: Scene, height: float) -> None:
         handles.append(Line2D([], [], color=INK, linestyle=(0, (2, 1)), label="goal"))
     if any(agent.carrying for agent in scene.agents):
         ring: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": INK, "markeredgewidth": 1.8}
-        handles.append(Line2D([], [], marker="o", linestyle="", label="carries a shelf", **ring))
+        handles.append(Line2D([], [], marker="o", linestyle="", label="carries something", **ring))
     if handles:
         where: dict[str, Any] = {"loc": "center", "bbox_to_anchor": (0.5, height / 2)}
         canvas.legend(handles=handles, ncols=len(handles), frameon=False, fontsize=8, handletextpad=0.4, **where)
