@@ -14,7 +14,7 @@ from comarl.experiments.presets import PRESETS, Preset
 from tests.cli.conftest import RunCli, Trained
 
 DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-SOMETIMES = {"win_rate.mean", "win_rate.per_seed[]", "return.mean", "return.per_seed[]", "heuristic"}
+SOMETIMES = {"win_rate.mean", "win_rate.per_seed[]", "return.mean", "return.per_seed[]", "heuristic", "optimal"}
 """Keys that depend on the environment, which the documents say."""
 
 

@@ -1,5 +1,7 @@
 """Auto-reset, and the team as one agent."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from comarl.envs.base import Env, ObservedEnv, make_timestep
 from comarl.envs.conformance import check_env
 from comarl.envs.games.matrix import MatrixGame
 from comarl.envs.games.two_step import TwoStep
-from comarl.envs.wrappers import MAX_JOINT_ACTIONS, AutoReset, OneAgent
+from comarl.envs.wrappers import MAX_JOINT_ACTIONS, AutoReset, OneAgent, Unjoined
 from comarl.errors import ComarlError
 from comarl.types import EnvSpec, TimeStep
 
@@ -128,3 +130,22 @@ def test_one_agent_refuses_too_many_joint_actions() -> None:
     assert MAX_JOINT_ACTIONS < 2**13
     with pytest.raises(ComarlError, match=r"2\^13 of them \(limit 4096\): use a factorised method"):
         OneAgent(game)
+
+
+class ThatOne:
+    """The one agent's policy: always the joint action of that index, if it perceives what the one agent does."""
+
+    def initial_carry(self) -> Any:
+        return ()
+
+    def act(self, carry: Any, ts: TimeStep, key: Any, explore: bool) -> tuple[Any, Any]:
+        del key, explore
+        assert ts.avail.shape == (1, 4)
+        return carry, jnp.array([2])
+
+
+def test_a_central_policy_acts_for_the_team() -> None:
+    env = TwoStep()
+    policy = Unjoined(OneAgent(env), ThatOne())
+    _, action = policy.act(policy.initial_carry(), env.reset(jax.random.key(0))[1], jax.random.key(1), False)
+    assert action.tolist() == [1, 0]  # the first agent's action varies slowest

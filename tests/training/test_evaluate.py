@@ -1,5 +1,6 @@
 """Playing whole episodes, against a plain loop."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -87,19 +88,15 @@ def test_more_episodes_begin_with_the_same_ones() -> None:
 
 
 def test_a_recorded_episode_is_the_one_that_is_played(highest: Episodes) -> None:
-    recorded = jax.jit(jax.vmap(lambda key: record(ENV, Scripted(True), key)))(KEYS)
-    np.testing.assert_array_equal(recorded.length, highest.length)
-    np.testing.assert_array_equal(recorded.outcome["steps"], highest.outcome["steps"])
-    assert recorded.action.shape == (E, ENV.spec.max_episode_steps, 2)
-    for e in range(E):
-        length = int(recorded.length[e])
-        ts = jax.tree.map(lambda x: x[e], recorded.ts)  # noqa: B023
-        np.testing.assert_array_equal(ts.first, np.arange(len(ts.first)) == 0)
-        np.testing.assert_array_equal(ts.last, np.arange(len(ts.last)) >= length)
-        np.testing.assert_allclose(ts.reward[: length + 1].sum(0), highest.returns[e])
-        chosen = recorded.action[e, :length]
-        highest_available = [[np.flatnonzero(agent).max() for agent in avail] for avail in ts.avail[:length]]
-        np.testing.assert_array_equal(chosen, highest_available)
+    for e in range(2):
+        moments = record(ENV, Scripted(True), KEYS[e])
+        assert moments[-1].length == len(moments) - 1 == highest.length[e]
+        assert ENV.outcome(moments[-1].state)["steps"] == highest.outcome["steps"][e]
+        assert [bool(moment.ts.last) for moment in moments] == [False] * (len(moments) - 1) + [True]
+        np.testing.assert_allclose(sum(moment.ts.reward for moment in moments), highest.returns[e])
+        for now, then in itertools.pairwise(moments):
+            np.testing.assert_array_equal(then.action, [np.flatnonzero(agent).max() for agent in now.ts.avail])
+            assert then.carry == now.carry + 1
 
 
 class Names:

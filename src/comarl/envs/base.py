@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from comarl.envs.scene import Scene
 from comarl.types import EnvSpec, TimeStep
 
 State = Any
@@ -39,6 +40,11 @@ class Env(abc.ABC):
     def heuristics(self) -> dict[str, Any]:
         """Fixed policies made for this environment, by name (:class:`comarl.algos.base.Policy`)."""
         return {}
+
+    def scene(self, state: State) -> Scene | None:
+        """A picture of ``state``, whose arrays are concrete, for ``comarl render``; None where there is none."""
+        del state
+        return None
 
 
 class ObservedEnv(Env):

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.envs.base import Env, ObservedEnv, State, select
+from comarl.envs.scene import Scene
 from comarl.errors import ComarlError
 from comarl.returns import TeamReward, form_team_reward
 from comarl.types import EnvSpec, TimeStep
@@ -44,6 +45,9 @@ class AutoReset(Env):
 
     def heuristics(self) -> dict[str, Any]:
         return self.env.heuristics()
+
+    def scene(self, state: State) -> Scene | None:
+        return self.env.scene(state[0])
 
 
 class OneAgent(Env):
@@ -83,17 +87,39 @@ class OneAgent(Env):
 
     def reset(self, key: PRNGKeyArray) -> tuple[State, TimeStep]:
         state, ts = self.env.reset(key)
-        return state, self._joined(ts)
+        return state, self.joined(ts)
 
     def step(self, state: State, action: Int[Array, " 1"], key: PRNGKeyArray) -> tuple[State, TimeStep]:
         state, ts = self.env.step(state, jnp.asarray(self.joint_actions)[action[0]], key)
-        return state, self._joined(ts)
+        return state, self.joined(ts)
 
     def outcome(self, state: State) -> dict[str, Float[Array, ""]]:
         return self.env.outcome(state)
 
-    def _joined(self, ts: TimeStep) -> TimeStep:
+    def joined(self, ts: TimeStep) -> TimeStep:
+        """The team's time step as the one agent perceives it."""
         agents = np.arange(self.env.spec.num_agents)
         avail = ts.avail[agents, self.joint_actions].all(-1)
         obs = jnp.concatenate([ts.state, ts.obs.reshape(-1)])
         return ts._replace(obs=obs[None], avail=avail[None], reward=form_team_reward(ts.reward, self.team_reward)[None])
+
+
+class Unjoined:
+    """A policy of :class:`OneAgent` as its team's: perceives what the team does, and gives its joint action.
+
+    Args:
+        env: the environment that the policy was made for.
+        policy: its policy (:class:`comarl.algos.base.Policy`).
+    """
+
+    def __init__(self, env: OneAgent, policy: Any):
+        self._env, self._policy = env, policy
+
+    def initial_carry(self) -> Any:
+        """The policy's."""
+        return self._policy.initial_carry()
+
+    def act(self, carry: Any, ts: TimeStep, key: PRNGKeyArray, explore: bool) -> tuple[Any, Int[Array, " N"]]:
+        """The joint action ``[N]``."""
+        carry, action = self._policy.act(carry, self._env.joined(ts), key, explore)
+        return carry, jnp.asarray(self._env.joint_actions, jnp.int32)[action[0]]

@@ -3,6 +3,8 @@
 Nothing is imported here that imports JAX: a mistake is answered at once.
 """
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,9 @@ from comarl.experiments.folder import load_config, require_seed
 from comarl.report.figures import COLOURS, new_figure, save_figure
 
 if TYPE_CHECKING:
+    from comarl.algos.qlearning import Networks
     from comarl.experiments.runner import Progress
+    from comarl.types import TimeStep
 
 ATTENTIVE = {
     "qplex": (r"$\lambda_i(s, u)$", "the weight of agent i's advantage"),
@@ -55,8 +59,6 @@ def run_attention(folder: Path, seed: int | None, episode: int, progress: "Progr
     seed = require_seed(folder, config, seed)
     if episode < 0:
         raise ComarlError(f"episode={episode}: must not be negative")
-    import jax
-
     from comarl.experiments.backend import prepare
     from comarl.experiments.build import build_algorithm, build_env
     from comarl.experiments.runner import load_states
@@ -68,45 +70,43 @@ def run_attention(folder: Path, seed: int | None, episode: int, progress: "Progr
     state = load_states(folder, config, env)[seed]
     progress.say(f"playing episode {episode} with seed {seed} …")
     policy = build_algorithm(config, env.spec).policy(state, config.steps)
-    played = jax.jit(lambda: record(env, policy, evaluation_keys(episode + 1)[episode]))()
-    weights = _weights(state.online, played)
-    length = int(played.length)
-    reward = np.asarray(form_team_reward(played.ts.reward, config.learner.team_reward))[1 : length + 1]
-    avail = np.asarray(played.ts.avail)[:length]
+    moments = record(env, policy, evaluation_keys(episode + 1)[episode])
+    weigh = _weigher(state.online)
+    reward = [form_team_reward(moment.ts.reward, config.learner.team_reward) for moment in moments[1:]]
+    outcome = env.outcome(moments[-1].state)
     return {
         "method": config.method,
         "env": config.env,
         "seed": seed,
         "episode": episode,
-        "length": length,
-        "return": round(float(reward.sum()), 6),
-        "outcome": {name: round(float(x), 6) for name, x in played.outcome.items()},
-        "weights": _rounded(weights[:length]),
+        "length": len(reward),
+        "return": round(float(np.sum(reward)), 6),
+        "outcome": {name: round(float(x), 6) for name, x in outcome.items()},
+        "weights": _rounded([weigh(now.carry, now.ts, then.action) for now, then in itertools.pairwise(moments)]),
         "rewards": _rounded(reward),
-        "actions": np.asarray(played.action)[:length].tolist(),
-        "forced": (avail.sum(-1) == 1).tolist(),
+        "actions": [moment.action.tolist() for moment in moments[1:]],
+        "forced": [(moment.ts.avail.sum(-1) == 1).tolist() for moment in moments[:-1]],
     }
 
 
-def _weights(networks: Any, played: Any) -> np.ndarray:
-    """What each head gives each agent at each step ``[T, heads, N]``; QPLEX's kernels are summed, ``heads`` is 1."""
+def _weigher(networks: "Networks") -> Callable[..., np.ndarray]:
+    """From a carry, a time step and a joint action to what each head gives each agent ``[heads, N]``.
+
+    QPLEX's kernels are summed: there is one head.
+    """
     import jax
 
     from comarl.mixers.base import Attentive, Joint, mask_unavailable
     from comarl.mixers.qplex import QPLEX
 
-    mixer = networks.mixer
-    assert isinstance(mixer, Attentive)
-
     @jax.jit
-    def read() -> Any:
-        _, out = networks.agent.unroll(played.carry, played.ts, played.action)
-        before = jax.tree.map(lambda x: x[:-1], played.ts)
-        joint = Joint(mask_unavailable(out.q[:-1], before), played.action, out.hidden[:-1], before)
-        return jax.vmap(mixer.attention)(joint)
+    def weights(networks: "Networks", carry: Any, ts: "TimeStep", action: Any) -> Any:
+        assert isinstance(networks.mixer, Attentive)
+        _, out = networks.agent(carry, ts)
+        given = networks.mixer.attention(Joint(mask_unavailable(out.q, ts), action, out.hidden, ts))
+        return given.sum(0, keepdims=True) if isinstance(networks.mixer, QPLEX) else given
 
-    weights = np.asarray(read())
-    return weights.sum(1, keepdims=True) if isinstance(mixer, QPLEX) else weights
+    return lambda carry, ts, action: np.asarray(weights(networks, carry, ts, action))
 
 
 def _rounded(x: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """Playing whole episodes with a fixed policy."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -28,19 +29,29 @@ class Episodes(NamedTuple):
     outcome: dict[str, Float[Array, " E"]]
 
 
+class Moment(NamedTuple):
+    """An episode at one time step.
+
+    Attributes:
+        state: the environment's.
+        ts: what the team perceives.
+        carry: the policy's.
+        action: the joint action that led here ``[N]``; means nothing at the first step.
+        returns: each agent's rewards until now ``[N]``.
+        length: transitions until now.
+    """
+
+    state: Any
+    ts: TimeStep
+    carry: Any
+    action: Int[Array, " N"]
+    returns: Float[Array, " N"]
+    length: Int[Array, ""]
+
+
 def evaluation_keys(episodes: int) -> Key[Array, " E"]:
     """The fixed keys of ``episodes`` episodes; the first ones stay the same when more are asked for."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(EVALUATION_SEED), jnp.arange(episodes))
-
-
-class Playing(NamedTuple):
-    """An episode under way: the environment's state, what is perceived, the policy's carry, and the sums so far."""
-
-    env: Any
-    ts: TimeStep
-    carry: Any
-    returns: Float[Array, " N"]
-    length: Int[Array, ""]
 
 
 def play(env: Env, policy: Policy, keys: Key[Array, " E"], *, explore: bool = False) -> Episodes:
@@ -49,63 +60,41 @@ def play(env: Env, policy: Policy, keys: Key[Array, " E"], *, explore: bool = Fa
     Every episode counts once, however long it is. Nothing of the training is touched: the policy's carry and the
     keys are its own.
     """
-    begin_keys, play_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    begin, step = _episode(env, policy, explore)
 
-    def step(now: Playing, key: Key[Array, ""]) -> Playing:
-        return _step(env, policy, now, key, explore)[0]
+    def unless_over(now: Moment, key: Key[Array, ""]) -> Moment:
+        return select(now.ts.last, now, step(now, key))
 
-    def any_running(now: Playing) -> Bool[Array, ""]:
+    def any_running(now: Moment) -> Bool[Array, ""]:
         return ~now.ts.last.all()
 
-    begun = jax.vmap(lambda key: _begin(env, policy, key))(begin_keys)
-    end = jax.lax.while_loop(any_running, lambda now: jax.vmap(step)(now, play_keys), begun)
+    end = jax.lax.while_loop(any_running, lambda now: jax.vmap(unless_over)(now, keys), jax.vmap(begin)(keys))
     # Mapped over the keys as well: a game of one step may have no state at all.
-    outcome = jax.vmap(lambda state, _: env.outcome(state))(end.env, keys)
+    outcome = jax.vmap(lambda state, _: env.outcome(state))(end.state, keys)
     return Episodes(returns=end.returns, length=end.length, outcome=outcome)
 
 
-class Recorded(NamedTuple):
-    """An episode step by step; what stands beyond its ``length`` transitions repeats its last time step.
-
-    Attributes:
-        ts: what was perceived, ``[T + 1, ...]`` with T the environment's limit.
-        action: what was done at ``ts[:-1]``, ``[T, N]``.
-        carry: the policy's before the episode.
-        length: transitions.
-        outcome: what :meth:`Env.outcome` reports.
-    """
-
-    ts: TimeStep
-    action: Int[Array, "T N"]
-    carry: Any
-    length: Int[Array, ""]
-    outcome: dict[str, Float[Array, ""]]
+def record(env: Env, policy: Policy, key: Key[Array, ""], *, explore: bool = False) -> list[Moment]:
+    """Play the episode that :func:`play` plays for that key, and keep its ``T + 1`` moments, on the host."""
+    begin, step = (jax.jit(function) for function in _episode(env, policy, explore))
+    moments = [jax.device_get(begin(key))]
+    while not moments[-1].ts.last:
+        moments.append(jax.device_get(step(moments[-1], key)))
+    return moments
 
 
-def record(env: Env, policy: Policy, key: Key[Array, ""]) -> Recorded:
-    """Play the greedy episode that :func:`play` plays for ``key``, and keep every step."""
-    begin_key, play_key = jax.random.split(key)
-    begun = _begin(env, policy, begin_key)
+def _episode(env: Env, policy: Policy, explore: bool) -> tuple[Callable[..., Moment], Callable[..., Moment]]:
+    """How an episode begins, from its key, and goes on, from a moment and the same key."""
 
-    def step(now: Playing, _: None) -> tuple[Playing, tuple[TimeStep, Array]]:
-        after, action = _step(env, policy, now, play_key, False)
-        return after, (after.ts, action)
+    def begin(key: Key[Array, ""]) -> Moment:
+        state, ts = env.reset(jax.random.split(key)[0])
+        waiting = jnp.zeros(env.spec.num_agents, jnp.int32)
+        return Moment(state, ts, policy.initial_carry(), waiting, ts.reward, jnp.zeros((), jnp.int32))
 
-    end, (later, action) = jax.lax.scan(step, begun, length=env.spec.max_episode_steps)
-    ts = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), begun.ts, later)
-    return Recorded(ts, action, begun.carry, end.length, env.outcome(end.env))
+    def step(now: Moment, key: Key[Array, ""]) -> Moment:
+        act_key, env_key = jax.random.split(jax.random.fold_in(jax.random.split(key)[1], now.length))
+        carry, action = policy.act(now.carry, now.ts, act_key, explore)
+        state, ts = env.step(now.state, action, env_key)
+        return Moment(state, ts, carry, action, now.returns + ts.reward, now.length + 1)
 
-
-def _begin(env: Env, policy: Policy, key: Key[Array, ""]) -> Playing:
-    state, ts = env.reset(key)
-    return Playing(state, ts, policy.initial_carry(), ts.reward, jnp.zeros((), jnp.int32))
-
-
-def _step(
-    env: Env, policy: Policy, now: Playing, key: Key[Array, ""], explore: bool
-) -> tuple[Playing, Int[Array, " N"]]:
-    """One transition, with the keys of its place in the episode; an episode that has ended stays as it is."""
-    act_key, env_key = jax.random.split(jax.random.fold_in(key, now.length))
-    carry, action = policy.act(now.carry, now.ts, act_key, explore)
-    state, ts = env.step(now.env, action, env_key)
-    return select(now.ts.last, now, Playing(state, ts, carry, now.returns + ts.reward, now.length + 1)), action
+    return begin, step

@@ -422,3 +422,16 @@ def test_states_are_of_order_one_all_along() -> None:
         for t in range(20):
             state, ts = stepped(state, jnp.array([t % 5, (t + 2) % 5], jnp.int32), KEY)
             assert 0 <= float(ts.state.min()) <= float(ts.state.max()) <= 1
+
+
+def test_pictures() -> None:
+    forage = made(LBF)[0].scene(foraging(BESIDE_FOOD, TWO_FOODS))
+    assert forage is not None
+    assert [(agent.place, agent.note) for agent in forage.agents] == [(a[:2], f"level {a[2]}") for a in BESIDE_FOOD]
+    assert [(item.place, item.note) for item in forage.items] == [(f[:2], str(f[2])) for f in TWO_FOODS]
+    scene = made(TINY)[0].scene(warehouse((9, 4, SOUTH, 0), (0, 0, EAST, None)))
+    assert scene is not None
+    assert scene.size == (11, 10)
+    assert scene.goals == (((10, 4), None), ((10, 5), None))
+    assert [(a.place, a.heading, a.carrying) for a in scene.agents] == [((9, 4), (1, 0), True), ((0, 0), (0, 1), False)]
+    assert [item.place for item in scene.items if item.kind == "requested shelf"] == [(1, 2), (9, 4)]

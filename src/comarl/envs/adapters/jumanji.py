@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from comarl.envs.base import ObservedEnv, make_timestep, strong
+from comarl.envs.scene import Figure, Item, Scene, places
 from comarl.errors import missing_extra
 from comarl.types import EnvSpec, TimeStep
 
@@ -28,6 +29,9 @@ RWARE_SIZES: dict[str, tuple[int, int]] = {"tiny": (1, 3), "small": (2, 3), "med
 
 RWARE_REQUESTS: dict[str, float] = {"-easy": 2.0, "": 1.0, "-hard": 0.5}
 """Shelves requested at a time, per agent."""
+
+HEADINGS = ((-1, 0), (0, 1), (1, 0), (0, -1))
+"""Rows and columns of the directions: up, right, down, left."""
 
 SHELVES, AGENTS = 0, 1
 """The layers of the warehouse's grid: at each place, 1 + the index of the shelf or agent there, or 0."""
@@ -202,6 +206,20 @@ class Lbf(JumanjiEnv):
     def outcome(self, state: JumanjiState) -> dict[str, Float[Array, ""]]:
         return {"eaten": state.world.food_items.eaten.mean(dtype=jnp.float32)}
 
+    def scene(self, state: JumanjiState) -> Scene:
+        agents, foods = state.world.agents, state.world.food_items
+        left = np.flatnonzero(~np.asarray(foods.eaten))
+        return Scene(
+            size=(self._size, self._size),
+            agents=tuple(
+                Figure(place, note=f"level {level}")
+                for place, level in zip(places(agents.position), agents.level.tolist(), strict=True)
+            ),
+            items=tuple(Item("food", places(foods.position)[i], note=str(foods.level[i])) for i in left),
+            actions=("none", "up", "down", "left", "right", "load"),
+            caption=f"{len(foods.eaten) - len(left)} of {len(foods.eaten)} eaten",
+        )
+
 
 def foraging_state(world: Any, size: int, max_level: int) -> Float[Array, " S"]:
     """The whole of a foraging state but its time, each feature between 0 and 1.
@@ -244,6 +262,7 @@ class Rware(JumanjiEnv):
     def __init__(self, name: str, env: Any):
         agents = int(env.num_agents)
         # Shelves stand where no highway is, nowhere else unless an agent carries them.
+        self._goals = [tuple(goal) for goal in env.goals]
         self._places = np.argwhere(~np.asarray(env.highways, bool))
         spec = EnvSpec(
             name=name,
@@ -272,6 +291,29 @@ class Rware(JumanjiEnv):
 
     def outcome(self, state: JumanjiState) -> dict[str, Float[Array, ""]]:
         return {"collided": _collided(state.world).astype(jnp.float32)}
+
+    def scene(self, state: JumanjiState) -> Scene:
+        world = state.world
+        agents = world.agents
+        standing = zip(_places(agents.position), agents.direction.tolist(), agents.is_carrying.tolist(), strict=True)
+        # Requested shelves last, so that they are drawn above a shelf that a collision put in the same place.
+        shelves = sorted(zip(world.shelves.is_requested.tolist(), _places(world.shelves.position), strict=True))
+        return Scene(
+            size=(int(world.grid.shape[1]), int(world.grid.shape[2])),
+            agents=tuple(
+                Figure(place, heading=HEADINGS[int(direction)], carrying=bool(carries))
+                for place, direction, carries in standing
+            ),
+            goals=tuple(((int(row), int(column)), None) for column, row in self._goals),
+            items=tuple(Item("requested shelf" if wanted else "shelf", place) for wanted, place in shelves),
+            actions=("none", "forward", "left", "right", "toggle load"),
+            caption="collided" if bool(_collided(world)) else "",
+        )
+
+
+def _places(position: Any) -> list[tuple[int, int]]:
+    """Jumanji's rows ``x`` and columns ``y`` as pairs."""
+    return places(np.stack([position.x, position.y], axis=-1))
 
 
 def _collided(world: Any) -> Bool[Array, ""]:

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from comarl.envs.base import ObservedEnv, make_timestep
-from comarl.envs.grids.moves import MOVES, walk
+from comarl.envs.grids.moves import MOVES, NAMES, walk
 from comarl.envs.grids.plan import Plan
+from comarl.envs.scene import Figure, Item, Scene, places
 from comarl.types import EnvSpec, TimeStep
 
 BOARD = (
@@ -110,6 +111,17 @@ class Checkers(ObservedEnv):
 
     def heuristics(self) -> dict[str, Any]:
         return {"optimal": Plan(OPTIMAL)}
+
+    def scene(self, state: CheckersState) -> Scene:
+        left = np.asarray(state.food)
+        kinds = {"apple": left & self.apples, "lemon": left & self.lemons}
+        return Scene(
+            size=left.shape,
+            agents=tuple(map(Figure, places(state.places))),
+            items=tuple(Item(kind, place) for kind, where in kinds.items() for place in places(np.argwhere(where))),
+            actions=NAMES,
+            caption=f"{int(kinds['apple'].sum())} apples left",
+        )
 
     def _around(self, state: CheckersState) -> Float[Array, "2 36"]:
         """What is on the places around each agent."""

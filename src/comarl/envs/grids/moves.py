@@ -8,6 +8,9 @@ from jaxtyping import Array, Bool, Int
 MOVES = np.array([[1, 0], [0, -1], [-1, 0], [0, 1], [0, 0]])
 """The actions of ma-gym's grids, rows and columns: down, left, up, right, stay."""
 
+NAMES = ("down", "left", "up", "right", "stay")
+"""What they are called."""
+
 
 def walk(
     places: Int[Array, "N 2"], steps: Int[Array, "N 2"], order: Int[Array, " N"], free: Bool[Array, "R C"]

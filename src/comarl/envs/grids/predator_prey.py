@@ -13,14 +13,16 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from comarl.envs.base import ObservedEnv, make_timestep
 from comarl.envs.grids.moves import walk
+from comarl.envs.scene import Figure, Item, Scene, places
 from comarl.types import EnvSpec, TimeStep
 
 SIZE, PREDATORS, PREY, SIGHT = 10, 8, 8, 2
 NEEDED, REWARD = 2, 10.0
 STEPS = 200
 MOVES = np.array([[0, 1], [1, 0], [0, -1], [-1, 0], [0, 0], [0, 0]])
-"""Right, down, left, up, stay, catch."""
+"""Rows and columns of the actions."""
 
+NAMES = ("right", "down", "left", "up", "stay", "catch")
 STAY, CATCH = 4, 5
 NOWHERE = 2 * SIZE
 """Row and column of those who are gone: far from every place of the grid."""
@@ -100,6 +102,16 @@ class PredatorPrey(ObservedEnv):
 
     def heuristics(self) -> dict[str, Any]:
         return {"heuristic": Hunters()}
+
+    def scene(self, state: HuntState) -> Scene:
+        prey = [place for place in places(state.prey) if place[0] < SIZE]
+        return Scene(
+            size=(SIZE, SIZE),
+            agents=tuple(Figure(place if place[0] < SIZE else None) for place in places(state.predators)),
+            items=tuple(Item("prey", place) for place in prey),
+            actions=NAMES,
+            caption=f"{PREY - len(prey)} caught",
+        )
 
     def _hunt(
         self, predators: Int[Array, "N 2"], prey: Int[Array, "M 2"], catching: Bool[Array, " N"], key: PRNGKeyArray

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from comarl.envs.base import ObservedEnv, make_timestep
-from comarl.envs.grids.moves import MOVES, walk
+from comarl.envs.grids.moves import MOVES, NAMES, walk
 from comarl.envs.grids.plan import Plan
+from comarl.envs.scene import Figure, Scene, places
 from comarl.types import EnvSpec, TimeStep
 
 ROOMS = (
@@ -106,6 +107,15 @@ class Switch(ObservedEnv):
 
     def heuristics(self) -> dict[str, Any]:
         return {"optimal": Plan(OPTIMAL[self.spec.num_agents])}
+
+    def scene(self, state: SwitchState) -> Scene:
+        return Scene(
+            size=(len(ROOMS), len(ROOMS[0])),
+            agents=tuple(map(Figure, places(state.places))),
+            walls=tuple(places(np.argwhere(~self.free))),
+            goals=tuple(zip(places(GOALS[: self.spec.num_agents]), range(self.spec.num_agents), strict=True)),
+            actions=NAMES,
+        )
 
     def _arrived(self, places: Int[Array, "N 2"]) -> Bool[Array, " N"]:
         return (places == jnp.asarray(GOALS[: self.spec.num_agents])).all(-1)
