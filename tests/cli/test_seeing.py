@@ -45,7 +45,7 @@ def test_regret_draws_nothing_unless_asked(run_cli: RunCli, tmp_path: Path, monk
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("method", "heads"), [("qatten", 4), ("qplex", 1)])
+@pytest.mark.parametrize(("method", "heads"), [("qatten", 4), pytest.param("qplex", 1, marks=pytest.mark.paper)])
 def test_attention(run_cli: RunCli, tmp_path: Path, method: str, heads: int) -> None:
     folder = tmp_path / method
     words = ("train", method, "--env", "tests.probes:Delayed", "--seeds", 2, "--seed", 5, "--run", folder, *TINY)
