@@ -15,7 +15,7 @@ COMMANDS = {
     "demo": ("comarl.cli.train:demo", "train QMIX on SMAX 3m, three seeds, into runs/demo"),
     "evaluate": ("comarl.cli.runs:evaluate", "play the greedy policies of a finished run"),
     "plot": ("comarl.cli.runs:plot", "draw the learning curves of one or more runs"),
-    "list": ("comarl.cli.catalogue:catalogue", "methods, environments and presets"),
+    "list": ("comarl.cli.catalogue:catalogue", "methods, learners, environments and presets"),
     "check-env": ("comarl.cli.catalogue:check_env", "check an environment, also your own, and name what is wrong"),
     "tables": ("comarl.cli.tables:tables", "learned beside exact values on a small game"),
 }
