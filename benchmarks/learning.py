@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from comarl.experiments.presets import PRESETS
+from comarl.experiments.presets import PRESETS, resolve
 from comarl.experiments.scores import short, show_score
 from comarl.report.curves import summarise
 
@@ -29,14 +29,14 @@ def main() -> None:
     from comarl.cli.output import showing_progress
 
     rows: list[dict[str, Any]] = []
-    for method, env in PRESETS:
+    for method, env, learner in PRESETS:
         if env.split("/")[0] not in FAMILIES:
             continue
-        folder = ROOT / "runs" / "results" / f"{method}-{env.replace('/', '-')}"
+        folder = ROOT / "runs" / "results" / resolve(method, env, {"learner": learner}).folder.name
         if not (folder / "summary.json").is_file():
             print(f"{method} on {env}", file=sys.stderr)
             with showing_progress() as progress:
-                train(method, env=env, seeds=SEEDS, run=folder, overwrite=True, progress=progress)
+                train(method, env=env, learner=learner, seeds=SEEDS, run=folder, overwrite=True, progress=progress)
         rows.append(row(json.loads((folder / "summary.json").read_text(encoding="utf-8"))))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -48,13 +48,20 @@ def row(summary: dict[str, Any]) -> dict[str, Any]:
     """One result with the interquartile mean over seeds and its 95% bootstrap interval."""
     per_seed = np.array((summary.get("win_rate") or summary["return"])["per_seed"])
     middle, low, high, kind = summarise(per_seed[:, None])
-    command = f"comarl train {summary['method']} --env {summary['env']} --seeds {len(per_seed)}"
+    learner = f" --learner {summary['learner']}" if summary.get("learner", "replay") != "replay" else ""
+    command = f"comarl train {summary['method']} --env {summary['env']}{learner} --seeds {len(per_seed)}"
     return summary | {
         "middle": round(float(middle[0]), 4),
         "interval": [round(float(low[0]), 4), round(float(high[0]), 4)],
         "kind": kind,
         "command": command,
     }
+
+
+def _with(row: dict[str, Any]) -> str:
+    """The learner, where it is not the usual one."""
+    learner = row.get("learner", "replay")
+    return "" if learner == "replay" else f" ({learner})"
 
 
 def write_table(rows: list[dict[str, Any]]) -> None:
@@ -68,7 +75,7 @@ def write_table(rows: list[dict[str, Any]]) -> None:
         low, high = (show_score(name, x) for x in r["interval"])
         heuristic = show_score(name, r["heuristic"]) if "heuristic" in r else "–"
         lines.append(
-            f"| {r['method']} | {r['env']} | {short(name)} {show_score(name, r['middle'])} [{low}, {high}] | "
+            f"| {r['method']}{_with(r)} | {r['env']} | {short(name)} {show_score(name, r['middle'])} [{low}, {high}] | "
             f"{show_score(name, r['random'])} | {heuristic} | {r['env_steps']:,} | {r['train_seconds']:.0f} s |"
         )
     readme = ROOT / "README.md"

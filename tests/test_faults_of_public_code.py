@@ -355,7 +355,9 @@ def test_padding_in_reward_statistics(chunks: Chunks) -> None:
     plain, poisoned = four_transitions(), four_transitions(reward=[0, 1, 1, 1e6, 1], action=[0, 0, 1, 0])
     liked = constant(0, 99)  # the action on the last step, if it counted
     for a, b in zip(
-        jax.tree.leaves(LOSS[0.0](liked, TEN, plain)), jax.tree.leaves(LOSS[0.0](liked, TEN, poisoned)), strict=True
+        jax.tree.leaves(LOSS[0.0](liked, TEN, uniform(plain))),
+        jax.tree.leaves(LOSS[0.0](liked, TEN, uniform(poisoned))),
+        strict=True,
     ):
         np.testing.assert_array_equal(a, b)
     # The mean is over the three real transitions, not over four.

@@ -25,7 +25,7 @@ def test_list_prints_json_alone(run_cli: RunCli) -> None:
     assert status == 0
     assert [m["name"] for m in known["methods"]] == list(METHODS)
     assert [name for family in known["environments"] for name in family["names"]] == registry.names()
-    assert [(p["method"], p["env"]) for p in known["presets"]] == list(PRESETS)
+    assert [(p["method"], p["env"], p["learner"]) for p in known["presets"]] == list(PRESETS)
 
 
 def test_sound_environment(run_cli: RunCli) -> None:

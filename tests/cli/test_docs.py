@@ -55,7 +55,9 @@ def test_evaluate(run_cli: RunCli, trained: Trained) -> None:
 
 
 def test_list(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRESETS, ("vdn", "two-step"), Preset({"lr": 0.25}, source="Nobody 1999", measured="7"))
+    monkeypatch.setitem(
+        PRESETS, ("vdn", "two-step", "replay"), Preset({"lr": 0.25}, source="Nobody 1999", measured="7")
+    )
     check("list", json.loads(run_cli("list", "--json")[1]))
 
 
@@ -65,9 +67,9 @@ def test_check_env(run_cli: RunCli) -> None:
 
 @pytest.fixture(name="quick_tables")
 def _quick_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    preset = PRESETS["vdn", "two-step"]
+    preset = PRESETS["vdn", "two-step", "replay"]
     few = {"steps": 96, "eval_every": 96, "num_envs": 16, "learning_starts": 0}
-    monkeypatch.setitem(PRESETS, ("vdn", "two-step"), replace(preset, settings=preset.settings | few))
+    monkeypatch.setitem(PRESETS, ("vdn", "two-step", "replay"), replace(preset, settings=preset.settings | few))
 
 
 @pytest.mark.usefixtures("quick_tables")

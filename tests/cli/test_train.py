@@ -215,7 +215,7 @@ PRESET = Preset({"lr": 0.25, "hidden": 8, "last_action": False}, source="Nobody 
 
 @pytest.fixture(name="preset")
 def _preset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRESETS, ("vdn", "two-step"), PRESET)
+    monkeypatch.setitem(PRESETS, ("vdn", "two-step", "replay"), PRESET)
 
 
 @pytest.mark.usefixtures("preset")

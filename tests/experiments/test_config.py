@@ -13,7 +13,9 @@ from comarl.experiments.config import GROUPS, RunConfig, check, from_json, setti
 
 
 def test_names_are_unique_over_all_groups() -> None:
-    fields = [f.name for c in (RunConfig, *GROUPS.values()) for f in dataclasses.fields(c) if f.name not in GROUPS]
+    fields = [
+        f.name for c in (RunConfig, *GROUPS.values()) for f in dataclasses.fields(c) if f.type not in GROUPS.values()
+    ]
     assert len(fields) == len(set(fields)) == len(setting_names())
 
 
@@ -65,7 +67,8 @@ def test_defaults_are_accepted() -> None:
             ({name: 0}, f"{name}=0: must be positive")
             for name in (
                 "seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes", "target_interval",
-                "epsilon_steps", "buffer_steps", "batch_size", "updates", "n_step", "hidden", "embed", "hyper_hidden",
+                "epsilon_steps", "buffer_steps", "batch_size", "updates", "n_step", "epochs", "minibatches",
+                "hidden", "embed", "hyper_hidden",
             )
         ],
         ({"lr": -1.0}, "lr=-1.0: must be positive"),
@@ -85,6 +88,8 @@ def test_defaults_are_accepted() -> None:
         ({"learning_starts": -1}, "learning_starts=-1: must not be negative"),
         ({"priority_alpha": 1.1}, "priority_alpha=1.1: must lie between 0 and 1"),
         ({"priority_beta": -0.1}, "priority_beta=-0.1: must lie between 0 and 1"),
+        ({"learner": "pqn", "replay": "prioritised"}, "replay='prioritised' needs --learner replay: pqn learns from"),
+        ({"learner": "pqn", "num_envs": 12, "minibatches": 8}, "minibatches=8 does not divide num_envs=12: a"),
         ({"burn_in": -1}, "burn_in=-1: must not be negative"),
         ({"burn_in": 64}, "burn_in=64 is not below length=64: nothing would be learned"),
         ({"burn_in": 2, "cell": "mlp"}, "burn_in=2 warms a memory up, and cell='mlp' has none"),
@@ -118,3 +123,5 @@ def test_a_configuration_with_an_unknown_field_is_refused() -> None:
 def test_folder_names_the_method_and_the_environment() -> None:
     assert RunConfig(method="vdn", env="smax/3m").folder == Path("runs/vdn-smax-3m")
     assert RunConfig(method="vdn", env="mine:make").folder == Path("runs/vdn-mine-make")
+    pqn = with_settings(RunConfig(method="vdn"), {"learner": "pqn"})
+    assert pqn.folder == Path("runs/vdn-pqn-smax-3m")

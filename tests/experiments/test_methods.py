@@ -6,8 +6,8 @@ from comarl.envs.registry import names
 from comarl.errors import ComarlError
 from comarl.experiments import presets
 from comarl.experiments.config import RunConfig, check
-from comarl.experiments.methods import METHODS, require_method, require_team_reward
-from comarl.experiments.presets import PRESETS, Preset, resolve
+from comarl.experiments.methods import LEARNERS, METHODS, Method, require_learner, require_method, require_team_reward
+from comarl.experiments.presets import DEFAULTS, PRESETS, Preset, resolve
 
 
 def test_methods_are_found_by_their_exact_names() -> None:
@@ -29,7 +29,7 @@ def test_rewards_per_agent_are_for_values_per_agent(method: str) -> None:
 
 def test_settings_go_over_the_preset_and_the_preset_over_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     preset = Preset({"lr": 0.25, "batch_size": 7}, "here", "nothing")
-    monkeypatch.setitem(presets.PRESETS, ("vdn", "mmdp/game-1"), preset)
+    monkeypatch.setitem(presets.PRESETS, ("vdn", "mmdp/game-1", "replay"), preset)
     config = resolve("vdn", "mmdp/game-1", {"batch_size": 9})
     assert (config.method, config.env) == ("vdn", "mmdp/game-1")
     assert (config.learner.lr, config.learner.batch_size) == (0.25, 9)
@@ -38,11 +38,35 @@ def test_settings_go_over_the_preset_and_the_preset_over_the_defaults(monkeypatc
     assert resolve("qmix", "mmdp/game-1", {}).learner.lr == RunConfig().learner.lr
 
 
+def test_a_learner_brings_defaults_under_those_of_its_own_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(DEFAULTS) == set(LEARNERS)
+    plain = resolve("vdn", "mmdp/game-1", {"learner": "pqn"})
+    check(plain)
+    assert (plain.learner.learner, plain.learner.target_update, plain.agent.layer_norm) == ("pqn", "none", True)
+    monkeypatch.setitem(PRESETS, ("vdn", "mmdp/game-1", "pqn"), Preset({"num_envs": 16, "lr": 0.25}, "here", "nothing"))
+    config = resolve("vdn", "mmdp/game-1", {"learner": "pqn", "lr": 0.5})
+    assert (config.num_envs, config.learner.lr, config.learner.optimiser) == (16, 0.5, "radam")
+    # Each learner has presets of its own.
+    assert resolve("vdn", "mmdp/game-1", {}) == RunConfig(method="vdn", env="mmdp/game-1")
+
+
+def test_learners_that_make_no_sense_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in METHODS:
+        require_learner(method, "replay")
+    monkeypatch.setitem(METHODS, "odd", Method("x", "y", refuses={"pqn": "it needs a replay"}))
+    assert METHODS["odd"].learners == ["replay"]
+    require_learner("odd", "replay")
+    with pytest.raises(ComarlError, match="'odd' does not learn with pqn: it needs a replay"):
+        require_learner("odd", "pqn")
+
+
 def test_every_preset_can_be_run_and_says_where_it_is_from() -> None:
-    for (method, env), preset in PRESETS.items():
+    for (method, env, learner), preset in PRESETS.items():
         require_method(method)
         assert env in names()
-        config = resolve(method, env, {})
+        config = resolve(method, env, {"learner": learner})
+        assert config.learner.learner == learner
+        require_learner(method, learner)
         check(config)
         require_team_reward(method, config.learner.team_reward)
         assert preset.source

@@ -28,10 +28,10 @@ def printed(result: dict[str, Any]) -> str:
 @pytest.fixture(scope="module")
 def vdn() -> dict[str, Any]:
     """One seed of VDN on the two-step game, a third of the preset's data: a few seconds."""
-    preset = PRESETS["vdn", "two-step"]
+    preset = PRESETS["vdn", "two-step", "replay"]
     smaller = preset.settings | {"num_envs": 64, "batch_size": 64, "steps": 64 * 6 * 2000, "eval_every": 64 * 6 * 500}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, ("vdn", "two-step"), dataclasses.replace(preset, settings=smaller))
+        patch.setitem(PRESETS, ("vdn", "two-step", "replay"), dataclasses.replace(preset, settings=smaller))
         return run_tables("two-step", ["vdn"], 1, Silent())
 
 
@@ -154,7 +154,7 @@ def test_every_default_method_has_a_preset_and_an_exact_table_on_every_game() ->
     for method in DEFAULT_METHODS:
         assert method in tables.RULES
         for game in GAMES.values():
-            settings = PRESETS[method, game.env].settings
+            settings = PRESETS[method, game.env, "replay"].settings
             assert settings["epsilon_end"] == 1  # data are uniform
             assert settings["td_lambda"] == 0  # values are the method's own, not those of random play
 

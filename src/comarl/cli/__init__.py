@@ -16,7 +16,7 @@ COMMANDS = {
     "evaluate": ("comarl.cli.runs:evaluate", "play the greedy policies of a finished run"),
     "plot": ("comarl.cli.runs:plot", "draw the learning curves of one or more runs"),
     "render": ("comarl.cli.render:render", "draw an episode: comarl render switch/2 --policy optimal"),
-    "list": ("comarl.cli.catalogue:catalogue", "methods, environments and presets"),
+    "list": ("comarl.cli.catalogue:catalogue", "methods, learners, environments and presets"),
     "check-env": ("comarl.cli.catalogue:check_env", "check an environment, also your own, and name what is wrong"),
     "tables": ("comarl.cli.tables:tables", "learned beside exact values on a small game"),
     "surface": ("comarl.cli.seeing:surface", "Q_tot over two agents' utilities, as a picture"),

@@ -10,13 +10,13 @@ from rich.table import Table
 from comarl.cli.output import JsonFlag, reporting, showing_progress, table_console
 from comarl.cli.parse import parse, require_env
 from comarl.envs.registry import FAMILIES, make_env
-from comarl.experiments.methods import METHODS
+from comarl.experiments.methods import LEARNERS, METHODS, Method
 from comarl.experiments.presets import PRESETS
 
 
 @dataclasses.dataclass(frozen=True)
 class List:
-    """Show the methods, the environments and the presets."""
+    """Show the methods, the learners, the environments and the presets."""
 
     json: JsonFlag = False
     """Print one JSON object on standard output and everything else on standard error."""
@@ -36,24 +36,28 @@ def catalogue(words: list[str]) -> int:
 
 
 COLUMNS = {
-    "methods": ("name", "summary", "source"),
+    "methods": ("name", "summary", "source", "learners"),
+    "learners": ("name", "summary", "source"),
     "environments": ("family", "names"),
-    "presets": ("method", "env", "measured", "source"),
+    "presets": ("method", "env", "learner", "measured", "source"),
 }
 
 
 def _known() -> dict[str, list[dict[str, Any]]]:
     return {
-        "methods": [{"name": n, "summary": m.summary, "source": m.source} for n, m in METHODS.items()],
+        "methods": [{"name": name, **_method(method)} for name, method in METHODS.items()],
+        "learners": [{"name": n, "summary": x.summary, "source": x.source} for n, x in LEARNERS.items()],
         "environments": [
             {"family": f, "summary": family.summary, "names": [f"{f}/{v}" if v else f for v in family.variants]}
             for f, family in FAMILIES.items()
         ],
-        "presets": [
-            {"method": m, "env": e, "settings": p.settings, "source": p.source, "measured": p.measured}
-            for (m, e), p in PRESETS.items()
-        ],
+        "presets": [{"method": m, "env": e, "learner": x, **dataclasses.asdict(p)} for (m, e, x), p in PRESETS.items()],
     }
+
+
+def _method(method: Method) -> dict[str, Any]:
+    learners = [{"name": name, "refused": method.refuses.get(name)} for name in LEARNERS]
+    return {"summary": method.summary, "source": method.source, "learners": learners}
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> Table:
@@ -66,7 +70,13 @@ def _table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> 
 
 
 def _cell(row: dict[str, Any], column: str) -> str:
-    return f"{row['summary']}:\n{', '.join(row['names'])}" if column == "names" else row[column]
+    match column:
+        case "names":
+            return f"{row['summary']}:\n{', '.join(row['names'])}"
+        case "learners":
+            return ", ".join(x["name"] if x["refused"] is None else f"not {x['name']}" for x in row["learners"])
+        case _:
+            return row[column]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,11 +40,11 @@ class Train(RunConfig):
 
 
 def train(words: list[str]) -> int:
-    """Train a team. The defaults are the preset's of the method and environment that ``words`` name."""
+    """Train a team. The defaults are the preset's of the method, environment and learner that ``words`` name."""
     settings = [word for word in words if word not in ("-h", "--help")]
     wants_help = settings != words
     wanted = _method_and_env(settings, wants_help)
-    default = Train.of(resolve(wanted.method or "qmix", wanted.env, {}))
+    default = Train.of(resolve(wanted.method or "qmix", wanted.env, {"learner": wanted.learner.learner}))
     words = ["--help"] if wants_help else words
     args = parse(Train, "comarl train", words, default=default, description=_description(wanted))
     return _run(args.config(), args.json)
@@ -71,12 +71,14 @@ def _require_names(args: Train) -> None:
 
 def _description(wanted: Train) -> str:
     text = "Train a team and write its run folder: configuration, metrics, summary, learning curve, learners.\n\n"
-    preset = PRESETS.get((wanted.method, wanted.env))
+    learner = wanted.learner.learner
+    what = f"{wanted.method} on {wanted.env}" + (f" with {learner}" if learner != "replay" else "")
+    preset = PRESETS.get((wanted.method, wanted.env, learner))
     if preset:
-        return f"{text}The defaults are the preset's for {wanted.method} on {wanted.env} ({preset.source}), with \
+        return f"{text}The defaults are the preset's for {what} ({preset.source}), with \
 which was measured: {preset.measured}"
     if wanted.method:
-        return f"{text}There is no preset for {wanted.method} on {wanted.env}: the defaults are general."
+        return f"{text}There is no preset for {what}: the defaults are general."
     return f"{text}Name METHOD and --env to see the defaults of their preset."
 
 

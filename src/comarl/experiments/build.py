@@ -13,6 +13,7 @@ from comarl.envs.registry import make_env
 from comarl.envs.wrappers import OneAgent
 from comarl.experiments.config import LearnerConfig, MixerConfig, RunConfig
 from comarl.memory.base import Memory
+from comarl.memory.onpolicy import make_onpolicy
 from comarl.memory.replay import make_prioritised, make_replay
 from comarl.mixers.base import AbstractMixer
 from comarl.mixers.iql import IQL
@@ -133,10 +134,16 @@ def build_optimiser(config: LearnerConfig, updates: int = 1) -> optax.GradientTr
     return optax.chain(optax.clip_by_global_norm(config.grad_clip), rules[config.optimiser])
 
 
+def updates_per_iteration(config: RunConfig) -> int:
+    """Updates after each collection."""
+    learner = config.learner
+    return learner.epochs * learner.minibatches if learner.learner == "pqn" else learner.updates
+
+
 def total_updates(config: RunConfig) -> int:
     """Updates in the whole training of a seed, at least 1."""
     steps = max(0, config.steps - config.learner.learning_starts)
-    return max(1, steps // (config.num_envs * config.length) * config.learner.updates)
+    return max(1, steps // (config.num_envs * config.length) * updates_per_iteration(config))
 
 
 def build_returns(config: LearnerConfig) -> Returns:
@@ -149,6 +156,8 @@ def build_returns(config: LearnerConfig) -> Returns:
 def build_memory(config: RunConfig) -> Memory:
     """Where trajectories go and batches come from."""
     learner, per_iteration = config.learner, config.num_envs * config.length
+    if learner.learner == "pqn":
+        return make_onpolicy(learner.epochs, learner.minibatches)
     blocks = max(1, learner.buffer_steps // per_iteration)
     if learner.replay == "uniform":
         return make_replay(blocks, learner.batch_size)
@@ -168,6 +177,7 @@ def build_algorithm(config: RunConfig, spec: EnvSpec) -> QLearning:
             last_action=agent.last_action,
             agent_id=agent.agent_id,
             sharing=agent.sharing,
+            layer_norm=agent.layer_norm,
         ),
         make_mixer=lambda key: build_mixer(config, spec, key),
         optimiser=build_optimiser(learner, total_updates(config)),
@@ -189,7 +199,7 @@ def build_driver(config: RunConfig, env: Env) -> OnDevice:
     learner = Learner(
         build_algorithm(config, env.spec),
         build_memory(config),
-        updates=config.learner.updates,
+        updates=updates_per_iteration(config),
         # The iteration whose own steps complete learning_starts is the first that learns.
         starts=max(0, math.ceil(config.learner.learning_starts / per_iteration) - 1),
     )

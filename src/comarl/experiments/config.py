@@ -27,6 +27,8 @@ class AgentConfig:
     """Whether an agent sees its own index."""
     sharing: Literal["shared", "agent", "type"] = "shared"
     """One set of parameters for all agents, one per agent, or one per type of agent."""
+    layer_norm: bool = False
+    """Normalise the encoder and the memory's output over their features."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,8 @@ class MixerConfig:
 class LearnerConfig:
     """Q-learning."""
 
+    learner: Literal["replay", "pqn"] = "replay"
+    """Learn from replayed sequences, or from each iteration's own alone (PQN). The defaults depend on it."""
     optimiser: Literal["rmsprop", "adam", "radam"] = "adam"
     """RMSprop (α .99, ε 1e-5) as in PyMARL, Adam, or rectified Adam."""
     lr: float = 5e-4
@@ -112,11 +116,15 @@ class LearnerConfig:
     priority_beta: float = 0.4
     """Exponent β of the importance weights at the start; it grows to 1 over training (prioritised)."""
     buffer_steps: int = 200_000
-    """Environment steps kept in the replay."""
+    """Environment steps kept (replay)."""
     batch_size: int = 32
-    """Sequences in a batch."""
+    """Sequences in a batch (replay)."""
     updates: int = 8
-    """Updates per iteration."""
+    """Updates per iteration (replay)."""
+    epochs: int = 2
+    """Times that an iteration's sequences are gone through (pqn)."""
+    minibatches: int = 4
+    """Equal parts that the sequences are shuffled into, an update each (pqn)."""
     learning_starts: int = 5_000
     """Environment steps before the first update."""
 
@@ -144,7 +152,7 @@ class RunConfig:
     eval_episodes: int = 128
     """Episodes per evaluation."""
     run: Path | None = None
-    """Folder of the results; runs/METHOD-ENV if left out."""
+    """Folder of the results; runs/METHOD-ENV if left out (runs/METHOD-LEARNER-ENV if the learner is not replay)."""
     agent: AgentConfig = AgentConfig()
     mixer: MixerConfig = MixerConfig()
     learner: LearnerConfig = LearnerConfig()
@@ -156,7 +164,8 @@ class RunConfig:
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return self.run or Path("runs") / f"{self.method}-{self.env.replace('/', '-').replace(':', '-')}"
+        learner = "" if self.learner.learner == "replay" else f"-{self.learner.learner}"
+        return self.run or Path("runs") / f"{self.method}{learner}-{self.env.replace('/', '-').replace(':', '-')}"
 
 
 MAX_COUNT = 2**31
@@ -218,7 +227,9 @@ def check(config: RunConfig) -> None:
     learner = config.learner
     positive = {n: getattr(config, n) for n in ("seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes")}
     positive |= {n: getattr(learner, n) for n in ("lr", "grad_clip", "target_interval", "epsilon_steps")}
-    positive |= {n: getattr(learner, n) for n in ("n_step", "buffer_steps", "batch_size", "updates")}
+    positive |= {
+        n: getattr(learner, n) for n in ("n_step", "buffer_steps", "batch_size", "updates", "epochs", "minibatches")
+    }
     positive |= {"hidden": config.agent.hidden, "embed": config.mixer.embed}
     positive |= {n: getattr(config.mixer, n) for n in ("hyper_hidden", "kernels", "heads", "joint_hidden")}
     for name, value in positive.items():
@@ -247,10 +258,24 @@ def check(config: RunConfig) -> None:
         raise ComarlError(
             f"learning_starts={learner.learning_starts} is not below steps={config.steps}: nothing would be learned"
         )
+    _check_onpolicy(config)
     if learner.burn_in >= config.length:
         raise ComarlError(f"burn_in={learner.burn_in} is not below length={config.length}: nothing would be learned")
     if learner.burn_in and config.agent.cell == "mlp":
         raise ComarlError(f"burn_in={learner.burn_in} warms a memory up, and cell='mlp' has none: use --burn-in 0")
+
+
+def _check_onpolicy(config: RunConfig) -> None:
+    learner = config.learner
+    if learner.learner != "pqn":
+        return
+    if learner.replay != "uniform":
+        raise ComarlError(f"replay='{learner.replay}' needs --learner replay: pqn learns from what was just collected")
+    if config.num_envs % learner.minibatches:
+        raise ComarlError(
+            f"minibatches={learner.minibatches} does not divide num_envs={config.num_envs}: "
+            "a minibatch is made of whole sequences, one per environment"
+        )
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:

@@ -1,8 +1,28 @@
 """The methods by name, without importing JAX."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from comarl.errors import ComarlError, unknown_name
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnerKind:
+    """What values are learned from.
+
+    Attributes:
+        summary: in one line.
+        source: the paper.
+    """
+
+    summary: str
+    source: str
+
+
+LEARNERS = {
+    "replay": LearnerKind("sequences of many iterations, a target network", "Mnih et al. 2015; Rashid et al. 2018"),
+    "pqn": LearnerKind("each iteration's own sequences, layer normalisation, no target", "Gallici et al. 2024"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,11 +33,18 @@ class Method:
         summary: how Q_tot is built, in one line.
         source: the paper.
         team_value: whether there is one value for the team, which needs one reward for the team.
+        refuses: learners that the method makes no sense with, each with the reason.
     """
 
     summary: str
     source: str
     team_value: bool = True
+    refuses: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def learners(self) -> list[str]:
+        """The learners it runs with."""
+        return [name for name in LEARNERS if name not in self.refuses]
 
 
 METHODS = {
@@ -59,3 +86,15 @@ def require_team_reward(name: str, how: str) -> None:
         raise ComarlError(
             f"'{name}' learns one value for the team: use --team-reward mean or sum, or a method of {able}"
         )
+
+
+def require_learner(name: str, learner: str) -> None:
+    """Refuse a learner that the method makes no sense with.
+
+    Raises:
+        ComarlError: with the reason, naming the learners that it runs with.
+    """
+    method = METHODS[name]
+    if learner in method.refuses:
+        able = " or ".join(method.learners)
+        raise ComarlError(f"'{name}' does not learn with {learner}: {method.refuses[learner]} (use --learner {able})")

@@ -9,13 +9,13 @@ from comarl.experiments.small_games import MEASURED, settings_of
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """Settings of one method on one environment.
+    """Settings of one method on one environment with one learner.
 
     Attributes:
         settings: what differs from the defaults, by flat names.
         source: where the settings come from.
         measured: the result with exactly these settings, with seeds and budget; the command is
-            ``comarl train METHOD --env ENV --seeds N``.
+            ``comarl train METHOD --env ENV --learner LEARNER --seeds N``.
     """
 
     settings: dict[str, Any]
@@ -48,29 +48,48 @@ FORAGING = {
 HERE = "tuned for two CPU cores, docs/tuning.md"
 GAMES_HERE = "uniform data as in the QMIX paper, §5; rates tuned here"
 
-PRESETS: dict[tuple[str, str], Preset] = {
-    ("qmix", "smax/3m"): Preset(
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "replay": {},
+    # Gallici et al. 2024: rectified Adam, many environments, λ-returns, no replay and no target network. A tenth of the
+    # default steps for ε.
+    "pqn": {
+        "learner": "pqn",
+        "num_envs": 128,
+        "length": 32,
+        "layer_norm": True,
+        "optimiser": "radam",
+        "lr_decay": 0.1,
+        "td_lambda": 0.65,
+        "target_update": "none",
+        "epsilon_steps": 100_000,
+        "learning_starts": 0,
+    },
+}
+"""General settings of each learner, where they differ from the fields' own defaults."""
+
+PRESETS: dict[tuple[str, str, str], Preset] = {
+    ("qmix", "smax/3m", "replay"): Preset(
         SMAX,
         HERE,
         "wins 82% of 256 battles (seeds 0-2: 82, 81, 83) after 1.3M steps, 308 s on two cores; heuristic 52, random 0",
     ),
-    ("vdn", "mpe/simple_spread"): Preset(
+    ("vdn", "mpe/simple_spread", "replay"): Preset(
         SPREAD, HERE, "team return -59.6 (seeds 0-2: -58.4, -60.6, -59.8) after 659k steps; random -83.1"
     ),
-    ("qmix", "mpe/simple_spread"): Preset(
+    ("qmix", "mpe/simple_spread", "replay"): Preset(
         SPREAD, HERE, "team return -62.0 (seeds 0-2: -64.7, -54.5, -66.7) after 659k steps; random -83.1"
     ),
-    ("qmix", "lbf/8x8-2p-2f-coop"): Preset(
+    ("qmix", "lbf/8x8-2p-2f-coop", "replay"): Preset(
         FORAGING, HERE, "team return 1.00 (seeds 0-2: 1.00, 1.00, 1.00) after 1.0M steps; random .00"
     ),
-    ("vdn", "lbf/8x8-2p-2f-coop"): Preset(
+    ("vdn", "lbf/8x8-2p-2f-coop", "replay"): Preset(
         FORAGING | {"lr_decay": 0.1}, HERE, "team return .98 (seeds 0-2: .98, .99, .98) after 1.0M steps; random .00"
     ),
 }
 
 PRESETS.update(
     {
-        (method, env): Preset(settings_of(method, env), GAMES_HERE, measured)
+        (method, env, "replay"): Preset(settings_of(method, env), GAMES_HERE, measured)
         for env, methods in MEASURED.items()
         for method, measured in methods.items()
     }
@@ -78,8 +97,10 @@ PRESETS.update(
 
 
 def resolve(method: str, env: str, settings: dict[str, Any]) -> RunConfig:
-    """Defaults, then the preset of method and environment if there is one, then ``settings``."""
-    config = RunConfig(method=method, env=env)
-    if (method, env) in PRESETS:
-        config = with_settings(config, PRESETS[method, env].settings)
+    """Defaults, those of the learner, then the preset of method, environment and learner, then ``settings``."""
+    config = with_settings(RunConfig(method=method, env=env), {k: v for k, v in settings.items() if k == "learner"})
+    learner = config.learner.learner
+    config = with_settings(config, DEFAULTS[learner])
+    if (method, env, learner) in PRESETS:
+        config = with_settings(config, PRESETS[method, env, learner].settings)
     return with_settings(config, settings)

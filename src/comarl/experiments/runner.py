@@ -20,7 +20,7 @@ from comarl.experiments.backend import prepare
 from comarl.experiments.build import build_driver, build_env
 from comarl.experiments.config import RunConfig, check
 from comarl.experiments.folder import claim_folder, load_config, write_json
-from comarl.experiments.methods import require_method, require_team_reward
+from comarl.experiments.methods import require_learner, require_method, require_team_reward
 from comarl.experiments.scores import episode_scores, score_key, score_name
 from comarl.training import checkpoint
 from comarl.training.baselines import baselines
@@ -85,6 +85,7 @@ def train(config: RunConfig, progress: Progress | None = None) -> Run:
     progress = progress or Silent()
     require_method(config.method)
     require_team_reward(config.method, config.learner.team_reward)
+    require_learner(config.method, config.learner.learner)
     check(config)
     prepare()
     env = build_env(config)
@@ -220,6 +221,7 @@ def _summary(config: RunConfig, results: list[Episodes], fixed: dict[str, Episod
     return {
         "method": config.method,
         "env": config.env,
+        "learner": config.learner.learner,
         "seeds": list(range(config.seed, config.seed + config.seeds)),
         "score": score_name(config, outcomes),
         score_key(outcomes): {"mean": round(float(np.mean(per_seed)), 4), "per_seed": per_seed},

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from comarl.nets.cells import AbstractCell, CellKind, make_cell
-from comarl.nets.layers import Linear
+from comarl.nets.layers import LayerNorm, Linear
 from comarl.nets.sharing import Shared, Sharing
 from comarl.types import EnvSpec, TimeStep
 
@@ -36,24 +36,36 @@ class Utilities(NamedTuple):
 
 
 class Body(eqx.Module):
-    """One agent's network: encoder, memory, head; leading axes are free."""
+    """One agent's network: encoder, memory, head; leading axes are free.
+
+    With ``layer_norm`` the encoder is normalised before its ReLU and the memory's output before the head, as PQN needs
+    it in place of a target network (Gallici et al. 2024, §4). What the memory carries on is not normalised.
+    """
 
     encoder: Linear
     cell: AbstractCell
     head: Linear
+    norms: tuple[LayerNorm, LayerNorm] | None
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, kind: CellKind, *, key: PRNGKeyArray):
+    def __init__(
+        self, inputs: int, hidden: int, outputs: int, kind: CellKind, layer_norm: bool = False, *, key: PRNGKeyArray
+    ):
         e_key, c_key, h_key = jax.random.split(key, 3)
         self.encoder = Linear(inputs, hidden, key=e_key)
         self.cell = make_cell(kind, hidden, hidden, key=c_key)
         self.head = Linear(hidden, outputs, key=h_key)
+        self.norms = (LayerNorm(hidden), LayerNorm(hidden)) if layer_norm else None
 
     def unroll(
         self, memory: Any, x: Float[Array, "T *batch inputs"], first: Bool[Array, "T *shorter"]
     ) -> tuple[Any, Utilities]:
         """Memory after and utilities at each of ``T`` steps."""
-        gates = self.cell.project(jax.nn.relu(self.encoder(x)))
-        memory, hidden = self.cell.scan(memory, gates, first)
+        encoded = self.encoder(x)
+        if self.norms is not None:
+            encoded = self.norms[0](encoded)
+        memory, hidden = self.cell.scan(memory, self.cell.project(jax.nn.relu(encoded)), first)
+        if self.norms is not None:
+            hidden = self.norms[1](hidden)
         return memory, Utilities(self.head(hidden), hidden)
 
 
@@ -79,9 +91,11 @@ class Agent(eqx.Module):
         last_action: bool = True,
         agent_id: bool = True,
         sharing: Sharing = "shared",
+        layer_norm: bool = False,
     ):
         inputs = spec.obs_dim + last_action * spec.num_actions + agent_id * spec.num_agents
-        self.body = Shared(lambda k: Body(inputs, hidden, spec.num_actions, kind, key=k), sharing, spec.types, key=key)
+        make_body = lambda k: Body(inputs, hidden, spec.num_actions, kind, layer_norm, key=k)  # noqa: E731
+        self.body = Shared(make_body, sharing, spec.types, key=key)
         self.num_agents, self.num_actions = spec.num_agents, spec.num_actions
         self.use_last_action, self.use_agent_id = last_action, agent_id
 

@@ -4,6 +4,7 @@ import math
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 
@@ -26,6 +27,24 @@ class Linear(eqx.Module):
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         y = x @ self.weight
         return y if self.bias is None else y + _rank_like(self.bias, y)
+
+
+class LayerNorm(eqx.Module):
+    """Layer normalisation (Ba et al. 2016): zero mean and unit variance over the features, then scaled and shifted.
+
+    The variance is the biased one, with 1e-5 added under the root, as in PyTorch.
+    """
+
+    scale: Float[Array, " features"]
+    shift: Float[Array, " features"]
+
+    def __init__(self, features: int):
+        self.scale, self.shift = jnp.ones(features), jnp.zeros(features)
+
+    def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
+        centred = x - x.mean(-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+        return normal * _rank_like(self.scale, x) + _rank_like(self.shift, x)
 
 
 class MLP(eqx.Module):
