@@ -186,9 +186,10 @@ def test_attention_neither_trained_nor_copied() -> None:
         make_mixer=lambda _: mixer,
         optimiser=optax.sgd(0.1),
         epsilon=lambda _: jnp.zeros(()),
+        returns=functools.partial(td_lambda, lambda_=0.0),
         target_interval=1,
     )
-    batch = random_trajectory(0, agent, steps=4, batch=3, obs=3, state=4)
+    batch = uniform(random_trajectory(0, agent, steps=4, batch=3, obs=3, state=4))
     begin = algorithm.init(KEY)
     end = jax.jit(algorithm.update)(begin, batch, KEY).state
     differs = jax.tree.map(lambda a, b: bool((a != b).any()), begin.online.mixer, end.online.mixer)

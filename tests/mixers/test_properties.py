@@ -28,6 +28,7 @@ from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
 from comarl.nets.critics import JointValue
 from comarl.nets.layers import MLP
+from comarl.returns import td_lambda
 from comarl.types import EnvSpec
 from tests.by_hand import random_joint
 from tests.probes import random_parameters
@@ -235,6 +236,7 @@ def test_every_parameter_is_copied_to_the_target(name: str) -> None:
             make_mixer=lambda _: online.mixer,
             optimiser=optax.sgd(1.0),
             epsilon=optax.constant_schedule(0.0),
+            returns=functools.partial(td_lambda, lambda_=0.0),
             target_update=how,
             target_interval=3,
             target_tau=0.25,

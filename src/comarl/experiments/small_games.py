@@ -49,6 +49,8 @@ QPLEX = _budget(64, 5000, kept=20) | {
     "kernels": 10,
     "kernel_layers": 3,
 }
+# A value is 100 steps of reward deep, and each copy of the target network is one of them.
+MMDP = _budget(64, 10_000, kept=200) | {"target_interval": 10, "lr": 2e-3, "lr_decay": 0.01}
 # A table that the method can represent is learned without that noise, and a rate that falls as far ends before it fits.
 REPRESENTED = {"lr_decay": 0.05}
 REPRESENTS = {"two-step": ("qmix", "qmix-ns", "joint")}
@@ -95,12 +97,18 @@ MEASURED = {
         "joint": "8 on 10 of 10 seeds, as exact; table within .001",
         **dict.fromkeys(("qplex", "qatten", *CENTRAL_METHODS), "to be measured"),
     },
+    "mmdp/game-1": dict.fromkeys(
+        ("iql", "vdn", "vdn-s", "qmix", "qmix-ns", "qmix-lin", "joint", "qplex", "qatten", *CENTRAL_METHODS),
+        "to be measured",
+    ),
 }
 """By environment and method, seeds 0-9: greedy returns, and the largest difference to the exact fit."""
 
 
 def settings_of(method: str, env: str) -> dict[str, Any]:
     """What a method needs on a small game."""
+    if env == "mmdp/game-1":
+        return FITTED | MMDP
     if method == "qplex":
         return FITTED | QPLEX
     if method in CENTRAL_METHODS:
