@@ -10,7 +10,7 @@ from rich.text import Text
 from comarl.experiments.scores import short, show_score
 
 COSTS = ("env_steps", "compile_seconds", "train_seconds", "episodes")
-NOT_A_POLICY = {"method", "env", "seeds", "score", "win_rate", "return", *COSTS}
+NOT_A_POLICY = {"method", "env", "learner", "seeds", "score", "win_rate", "return", *COSTS}
 """Keys of a summary; every other key is a fixed policy with its score."""
 
 
