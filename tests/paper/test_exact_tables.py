@@ -82,14 +82,14 @@ def test_weighted_qmix_is_best(method: str, game: str) -> None:
 
 @pytest.mark.parametrize("method", ["qplex", "joint"])
 def test_mmdp_is_solved_by_what_represents_it(method: str) -> None:
-    """100 is the best return; Q(0, 0) = 1 / (1 - γ) = 100 within 1%."""
+    """100 is the best return; Q(0, 0) = 1 / (1 - γ) = 10."""
     rows = learned("mmdp", method)
     assert [row["greedy_return"] for row in rows] == [100] * SEEDS
-    assert max(row["max_abs_error"] for row in rows) <= 1
+    assert max(row["max_abs_error"] for row in rows) <= TOLERANCE
 
 
 @pytest.mark.parametrize("method", ["vdn", "qmix", "qatten"])
 def test_mmdp_makes_additive_values_diverge(method: str) -> None:
-    """They have no fixed point: values pass 100, the largest that any policy earns, and go on."""
+    """They have no fixed point: values pass 10, the largest that any policy has, and go on."""
     rows = learned("mmdp", method)
-    assert min(row["tables"]["1"][0][0] for row in rows) > 200
+    assert min(row["tables"]["1"][0][0] for row in rows) > 100
