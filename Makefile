@@ -19,7 +19,7 @@ demo: $(READY) ## train a QMIX team on SMAX 3m and draw its learning curve (runs
 	$(BIN)/comarl demo
 
 test: lint ## the checks and the fast tests
-	$(BIN)/python -m pytest -m "not paper and not faults"
+	$(BIN)/python -m pytest -m "not paper and not faults" --numprocesses 2 --dist loadfile
 
 test-paper: $(READY) ## the papers' exact results over 10 seeds (slow)
 	$(BIN)/python -m pytest -m paper

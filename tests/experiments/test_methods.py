@@ -29,25 +29,26 @@ def test_rewards_per_agent_are_for_values_per_agent(method: str) -> None:
 
 def test_settings_go_over_the_preset_and_the_preset_over_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     preset = Preset({"lr": 0.25, "batch_size": 7}, "here", "nothing")
-    monkeypatch.setitem(presets.PRESETS, ("vdn", "mmdp/game-1", "replay"), preset)
-    config = resolve("vdn", "mmdp/game-1", {"batch_size": 9})
-    assert (config.method, config.env) == ("vdn", "mmdp/game-1")
+    monkeypatch.setitem(presets.PRESETS, ("vdn", "rware/tiny-2ag", "replay"), preset)
+    config = resolve("vdn", "rware/tiny-2ag", {"batch_size": 9})
+    assert (config.method, config.env) == ("vdn", "rware/tiny-2ag")
     assert (config.learner.lr, config.learner.batch_size) == (0.25, 9)
     assert config.learner.gamma == RunConfig().learner.gamma
     # Another method's preset is not taken.
-    assert resolve("qmix", "mmdp/game-1", {}).learner.lr == RunConfig().learner.lr
+    assert resolve("qmix", "rware/tiny-2ag", {}).learner.lr == RunConfig().learner.lr
 
 
 def test_a_learner_brings_defaults_under_those_of_its_own_presets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(DEFAULTS) == set(LEARNERS)
-    plain = resolve("vdn", "mmdp/game-1", {"learner": "pqn"})
+    plain = resolve("vdn", "rware/tiny-2ag", {"learner": "pqn"})
     check(plain)
     assert (plain.learner.learner, plain.learner.target_update, plain.agent.layer_norm) == ("pqn", "none", True)
-    monkeypatch.setitem(PRESETS, ("vdn", "mmdp/game-1", "pqn"), Preset({"num_envs": 16, "lr": 0.25}, "here", "nothing"))
-    config = resolve("vdn", "mmdp/game-1", {"learner": "pqn", "lr": 0.5})
+    preset = Preset({"num_envs": 16, "lr": 0.25}, "here", "nothing")
+    monkeypatch.setitem(PRESETS, ("vdn", "rware/tiny-2ag", "pqn"), preset)
+    config = resolve("vdn", "rware/tiny-2ag", {"learner": "pqn", "lr": 0.5})
     assert (config.num_envs, config.learner.lr, config.learner.optimiser) == (16, 0.5, "radam")
     # Each learner has presets of its own.
-    assert resolve("vdn", "mmdp/game-1", {}) == RunConfig(method="vdn", env="mmdp/game-1")
+    assert resolve("vdn", "rware/tiny-2ag", {}) == RunConfig(method="vdn", env="rware/tiny-2ag")
 
 
 def test_learners_that_make_no_sense_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

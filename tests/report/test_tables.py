@@ -142,9 +142,10 @@ def test_a_method_without_a_rule_has_no_error(monkeypatch: pytest.MonkeyPatch) -
 def test_in_a_game_of_one_step_the_return_is_the_payoff_of_the_greedy_joint_action(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    preset = PRESETS["vdn", "matrix/qtran"]
+    preset = PRESETS["vdn", "matrix/qtran", "replay"]
     few = {"num_envs": 64, "batch_size": 64, "steps": 64 * 6 * 200, "eval_every": 64 * 6 * 200, "buffer_steps": 7680}
-    monkeypatch.setitem(PRESETS, ("vdn", "matrix/qtran"), dataclasses.replace(preset, settings=preset.settings | few))
+    short = dataclasses.replace(preset, settings=preset.settings | few)
+    monkeypatch.setitem(PRESETS, ("vdn", "matrix/qtran", "replay"), short)
     (row,) = run_tables("qtran", ["vdn"], 1, Silent())["rows"]
     row_action, column_action = np.unravel_index(np.argmax(row["tables"]["1"]), (3, 3))
     assert row["greedy_payoff"] == PAYOFFS["qtran"][row_action][column_action] == row["greedy_return"]

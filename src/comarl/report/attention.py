@@ -59,6 +59,8 @@ def run_attention(folder: Path, seed: int | None, episode: int, progress: "Progr
     seed = require_seed(folder, config, seed)
     if episode < 0:
         raise ComarlError(f"episode={episode}: must not be negative")
+    import jax.numpy as jnp
+
     from comarl.experiments.backend import prepare
     from comarl.experiments.build import build_algorithm, build_env
     from comarl.experiments.runner import load_states
@@ -72,7 +74,7 @@ def run_attention(folder: Path, seed: int | None, episode: int, progress: "Progr
     policy = build_algorithm(config, env.spec).policy(state, config.steps)
     moments = record(env, policy, evaluation_keys(episode + 1)[episode])
     weigh = _weigher(state.online)
-    reward = [form_team_reward(moment.ts.reward, config.learner.team_reward) for moment in moments[1:]]
+    reward = [form_team_reward(jnp.asarray(moment.ts.reward), config.learner.team_reward) for moment in moments[1:]]
     outcome = env.outcome(moments[-1].state)
     return {
         "method": config.method,
