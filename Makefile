@@ -22,7 +22,7 @@ test: lint ## the checks and the fast tests
 	$(BIN)/python -m pytest -m "not paper and not faults" --numprocesses 2 --dist loadfile
 
 test-paper: $(READY) ## the papers' exact results over 10 seeds (slow)
-	$(BIN)/python -m pytest -m paper
+	$(BIN)/python -m pytest -m paper --capture=no
 
 test-faults: $(READY) ## put known faults back: the tests must notice (slow)
 	$(BIN)/python -m pytest -m faults

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.stats import bootstrap, trim_mean
 
 from comarl.experiments.config import RunConfig
+from comarl.experiments.presets import CHECKERS, SWITCH, resolve
 from comarl.experiments.scores import short, show_score
 from comarl.report.curves import COLOURS, read_curve, summarise
 
@@ -23,7 +24,6 @@ ROOT = Path(__file__).parent.parent
 RESULTS, PICTURES = ROOT / "benchmarks" / "results", ROOT / "docs" / "images"
 PAGE = ROOT / "docs" / "comparisons.md"
 FACTORISED = ("iql", "vdn", "qmix", "qplex", "qatten", "qtran-base", "qtran-alt", "cw-qmix", "ow-qmix")
-ABLATIONS = ("vdn-s", "qmix-ns", "qmix-lin")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +44,26 @@ class Comparison:
 
 
 COMPARISONS = {
+    "switch": Comparison(FACTORISED, ("switch/2", "switch/4"), SWITCH),
+    "checkers": Comparison(FACTORISED, ("checkers",), CHECKERS),
+    "predator-prey": Comparison(
+        FACTORISED,
+        ("predator-prey/p-0", "predator-prey/p-1", "predator-prey/p-1.5", "predator-prey/p-2"),
+        {
+            "steps": 100_000,
+            "length": 32,
+            "epsilon_steps": 50_000,
+            "epsilon_end": 0.02,
+            "td_lambda": 0.8,
+            "target_interval": 50,
+            "eval_every": 25_000,
+            "eval_episodes": 64,
+        },
+    ),
     "combat": Comparison(
-        FACTORISED + ABLATIONS,
+        FACTORISED,
         ("smax/3m", "smax/2s3z", "smax/3s5z", "smax/5m_vs_6m"),
-        {"steps": 400_000, "length": 32, "epsilon_end": 0.02, "eval_every": 50_000, "eval_episodes": 256},
+        {"steps": 200_000, "length": 32, "epsilon_end": 0.02, "eval_every": 50_000, "eval_episodes": 256},
     ),
 }
 
@@ -81,11 +97,14 @@ def run(name: str, comparison: Comparison, method: str, env: str) -> dict[str, A
 
     print(f"{method} on {env}", file=sys.stderr)
     folder = ROOT / "runs" / name / f"{method}-{env.replace('/', '-')}"
-    # Not the preset: what was tuned for one method would favour it.
-    own = {"seeds": comparison.seeds, "run": folder, "overwrite": True}
-    config = with_settings(RunConfig(method=method, env=env), comparison.settings | own)
+    settings = comparison.settings | {"seeds": comparison.seeds, "run": folder, "overwrite": True}
+    config = resolve(method, env, settings)
+    if config != with_settings(RunConfig(method=method, env=env), settings):
+        raise ValueError(
+            f"the preset of {method} on {env} has settings that the comparison does not: it would favour it"
+        )
     with showing_progress() as progress:
-        summary = train(config, progress).summary
+        train(config, progress)
     curve = read_curve(folder)
     return {
         "method": method,
@@ -95,14 +114,12 @@ def run(name: str, comparison: Comparison, method: str, env: str) -> dict[str, A
         "env_steps": curve.steps.tolist(),
         "scores": curve.scores.round(4).tolist(),
         "fixed": {k: round(v, 4) for k, v in curve.fixed.items()},
-        "train_seconds": summary["train_seconds"],
-        "compile_seconds": summary["compile_seconds"],
         "command": command(comparison, method, env),
     }
 
 
 def command(comparison: Comparison, method: str, env: str) -> str:
-    """What a user types for one result (where there is a preset, its other settings must be put back)."""
+    """What a user types for one result."""
     flags = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in comparison.settings.items())
     return f"comarl train {method} --env {env} --seeds {comparison.seeds} {flags}"
 

@@ -45,6 +45,21 @@ FORAGING = {
     "team_reward": "sum",
     "eval_episodes": 256,
 }
+GRID = {
+    "length": 25,
+    "team_reward": "sum",
+    "target_interval": 50,
+    "eval_episodes": 8,  # all alike
+}
+SWITCH = GRID | {"steps": 400_000, "epsilon_end": 0.02, "td_lambda": 0.8, "eval_every": 50_000}
+# One agent must leave apples to the other: exploration has to last until it is found that this pays.
+CHECKERS = GRID | {
+    "steps": 600_000,
+    "epsilon_steps": 400_000,
+    "epsilon_end": 0.1,
+    "td_lambda": 0.4,
+    "eval_every": 50_000,
+}
 HERE = "tuned for two CPU cores, docs/tuning.md"
 GAMES_HERE = "uniform data as in the QMIX paper, §5; rates tuned here"
 
@@ -79,6 +94,8 @@ PRESETS: dict[tuple[str, str, str], Preset] = {
     ("qmix", "mpe/simple_spread", "replay"): Preset(
         SPREAD, HERE, "team return -62.0 (seeds 0-2: -64.7, -54.5, -66.7) after 659k steps; random -83.1"
     ),
+    ("qmix", "switch/2", "replay"): Preset(SWITCH, HERE, "to be measured"),
+    ("qmix", "checkers", "replay"): Preset(CHECKERS, HERE, "to be measured"),
     ("qmix", "lbf/8x8-2p-2f-coop", "replay"): Preset(
         FORAGING, HERE, "team return 1.00 (seeds 0-2: 1.00, 1.00, 1.00) after 1.0M steps; random .00"
     ),
