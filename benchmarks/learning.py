@@ -1,8 +1,9 @@
 """Learning results of every preset, and the README's table of them: ``make results``.
 
-Runs ``comarl train METHOD --env ENV --seeds N`` for each combat, particle and foraging preset, one after the other. A
-run that is finished in ``runs/results`` is not run again, so that the command goes on where it was stopped. Writes
-``benchmarks/results/learning.json`` and the table between the marks in ``README.md``.
+Runs ``comarl train METHOD --env ENV --learner LEARNER --seeds 3`` for each combat, particle, foraging and grid preset,
+one after the other. A result that is in ``benchmarks/results/learning.json`` with the same settings is not run again,
+so that the command goes on where it was stopped. After every run the JSON and the table between the marks in
+``README.md`` are written anew. Seconds are only comparable if nothing else ran beside it.
 """
 
 import json
@@ -14,69 +15,90 @@ import numpy as np
 
 from comarl.experiments.presets import PRESETS, resolve
 from comarl.experiments.scores import short, show_score
-from comarl.report.curves import summarise
+from comarl.report.curves import Curve, read_curve, summarise
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "learning.json"
 BEGIN, END = "<!-- results: made by 'make results' -->", "<!-- end of results -->"
 SEEDS = 3
-FAMILIES = ("smax", "mpe", "lbf")
+FAMILIES = ("smax", "mpe", "lbf", "switch", "checkers")
+SOLVED = 0.8
+"""The win rate that ``seconds_to_solve`` is the time to."""
 
 
 def main() -> None:
-    """Run what is missing, then write the JSON and the table."""
-    from comarl import train
-    from comarl.cli.output import showing_progress
-
-    rows: list[dict[str, Any]] = []
-    for method, env, learner in PRESETS:
-        if env.split("/")[0] not in FAMILIES:
-            continue
-        folder = ROOT / "runs" / "results" / resolve(method, env, {"learner": learner}).folder.name
-        if not (folder / "summary.json").is_file():
-            print(f"{method} on {env}", file=sys.stderr)
-            with showing_progress() as progress:
-                train(method, env=env, learner=learner, seeds=SEEDS, run=folder, overwrite=True, progress=progress)
-        rows.append(row(json.loads((folder / "summary.json").read_text(encoding="utf-8"))))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    write_table(rows)
+    """Run what is missing; the JSON and the table after every run."""
+    rows = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
+    wanted = [preset for preset in PRESETS if preset[1].split("/")[0] in FAMILIES]
+    done = {names(row): row for row in rows if names(row) in wanted and row["settings"] == PRESETS[names(row)].settings}
+    for preset in wanted:
+        done[preset] = done.get(preset) or run(*preset)
+        write([done[preset] for preset in wanted if preset in done])
     print(f"wrote {RESULTS.relative_to(ROOT)} and the table in README.md")
 
 
-def row(summary: dict[str, Any]) -> dict[str, Any]:
-    """One result with the interquartile mean over seeds and its 95% bootstrap interval."""
-    per_seed = np.array((summary.get("win_rate") or summary["return"])["per_seed"])
-    middle, low, high, kind = summarise(per_seed[:, None])
-    learner = f" --learner {summary['learner']}" if summary.get("learner", "replay") != "replay" else ""
-    command = f"comarl train {summary['method']} --env {summary['env']}{learner} --seeds {len(per_seed)}"
+def names(row: dict[str, Any]) -> tuple[str, str, str]:
+    """The key of a row's preset."""
+    return row["method"], row["env"], row["learner"]
+
+
+def run(method: str, env: str, learner: str) -> dict[str, Any]:
+    """Train; the summary with the middle over seeds, its 95% bootstrap interval, the settings and the curve."""
+    from comarl import train
+    from comarl.cli.output import showing_progress
+
+    print(f"{method} on {env} ({learner})", file=sys.stderr)
+    folder = ROOT / "runs" / "results" / resolve(method, env, {"learner": learner}).folder.name
+    with showing_progress() as progress:
+        summary = train(
+            method, env=env, learner=learner, seeds=SEEDS, run=folder, overwrite=True, progress=progress
+        ).summary
+    curve = read_curve(folder)
+    middle, low, high, kind = summarise(curve.scores)
+    flag = f" --learner {learner}" if learner != "replay" else ""
     return summary | {
-        "middle": round(float(middle[0]), 4),
-        "interval": [round(float(low[0]), 4), round(float(high[0]), 4)],
+        "settings": PRESETS[method, env, learner].settings,
+        "middle": round(float(middle[-1]), 4),
+        "interval": [round(float(low[-1]), 4), round(float(high[-1]), 4)],
         "kind": kind,
-        "command": command,
+        "curve": {"env_steps": curve.steps.tolist(), "middle": middle.round(4).tolist()},
+        "seconds_to_solve": seconds_to_solve(summary, curve, middle),
+        "command": f"comarl train {method} --env {env}{flag} --seeds {SEEDS}",
     }
+
+
+def seconds_to_solve(summary: dict[str, Any], curve: Curve, middle: np.ndarray) -> float | None:
+    """Seconds to the first evaluation at which the middle of the seeds is :data:`SOLVED`, with compiling; or None."""
+    if curve.score != "win rate" or middle.max() < SOLVED:
+        return None
+    steps = int(curve.steps[np.argmax(middle >= SOLVED)])
+    return round(summary["compile_seconds"] + summary["train_seconds"] * steps / summary["env_steps"], 1)
 
 
 def _with(row: dict[str, Any]) -> str:
     """The learner, where it is not the usual one."""
-    learner = row.get("learner", "replay")
-    return "" if learner == "replay" else f" ({learner})"
+    return "" if row["learner"] == "replay" else f" ({row['learner']})"
 
 
-def write_table(rows: list[dict[str, Any]]) -> None:
-    """Put the results between the marks in the README."""
+def _script(row: dict[str, Any]) -> str:
+    """The score of the scripted team, or of the best plan there is."""
+    found = [(name, row[name]) for name in ("heuristic", "optimal") if name in row]
+    return f"{show_score(row['score'], found[0][1])} ({found[0][0]})" if found else "–"
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """The JSON, and the table between the marks in the README."""
+    RESULTS.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     lines = [
-        "| method | environment | score | random | heuristic | env steps | training |",
+        "| method | environment | score | random | script | env steps | training |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         name = r["score"]
         low, high = (show_score(name, x) for x in r["interval"])
-        heuristic = show_score(name, r["heuristic"]) if "heuristic" in r else "–"
         lines.append(
             f"| {r['method']}{_with(r)} | {r['env']} | {short(name)} {show_score(name, r['middle'])} [{low}, {high}] | "
-            f"{show_score(name, r['random'])} | {heuristic} | {r['env_steps']:,} | {r['train_seconds']:.0f} s |"
+            f"{show_score(name, r['random'])} | {_script(r)} | {r['env_steps']:,} | {r['train_seconds']:.0f} s |"
         )
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
