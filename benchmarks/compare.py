@@ -44,11 +44,11 @@ class Comparison:
 
 
 COMPARISONS = {
-    "switch": Comparison(FACTORISED, ("switch/2", "switch/4"), SWITCH),
+    "switch": Comparison(FACTORISED, ("switch/2",), SWITCH),
     "checkers": Comparison(FACTORISED, ("checkers",), CHECKERS),
     "predator-prey": Comparison(
         FACTORISED,
-        ("predator-prey/p-0", "predator-prey/p-1", "predator-prey/p-1.5", "predator-prey/p-2"),
+        ("predator-prey/p-0", "predator-prey/p-1", "predator-prey/p-2"),
         {
             "steps": 100_000,
             "length": 32,
@@ -63,7 +63,7 @@ COMPARISONS = {
     "combat": Comparison(
         FACTORISED,
         ("smax/3m", "smax/2s3z", "smax/3s5z", "smax/5m_vs_6m"),
-        {"steps": 200_000, "length": 32, "epsilon_end": 0.02, "eval_every": 50_000, "eval_episodes": 256},
+        {"steps": 150_000, "length": 32, "epsilon_end": 0.02, "eval_every": 50_000, "eval_episodes": 256},
     ),
 }
 
