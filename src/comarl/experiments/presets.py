@@ -51,8 +51,9 @@ GRID = {
     "target_interval": 50,
     "eval_episodes": 8,  # all alike
 }
-SWITCH = GRID | {"steps": 400_000, "epsilon_end": 0.02, "td_lambda": 0.8, "eval_every": 50_000}
-# One agent must leave apples to the other: exploration has to last until it is found that this pays.
+# Exploration has to last: one agent at its goal and the other given up (-.6), or an agent that eats the apples it should
+# leave to the other (59.6), are policies that no single step improves.
+SWITCH = GRID | {"steps": 400_000, "epsilon_steps": 200_000, "td_lambda": 0.8, "eval_every": 50_000}
 CHECKERS = GRID | {
     "steps": 600_000,
     "epsilon_steps": 400_000,
