@@ -51,7 +51,7 @@ GRID = {
     "target_interval": 50,
     "eval_episodes": 8,  # all alike
 }
-# Exploration has to last: one agent at its goal and the other given up (-.6), or an agent that eats the apples it should
+# Exploration has to last: one agent at its goal and the other given up (-.6), or an agent that eats apples it should
 # leave to the other (59.6), are policies that no single step improves.
 SWITCH = GRID | {"steps": 400_000, "epsilon_steps": 200_000, "td_lambda": 0.8, "eval_every": 50_000}
 CHECKERS = GRID | {
