@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from comarl.experiments.methods import with_learner
 from comarl.experiments.presets import PRESETS, resolve
 from comarl.experiments.scores import short, show_score
 from comarl.report.curves import Curve, read_curve, summarise
@@ -55,7 +56,7 @@ def run(method: str, env: str, learner: str) -> dict[str, Any]:
         ).summary
     curve = read_curve(folder)
     middle, low, high, kind = summarise(curve.scores)
-    flag = f" --learner {learner}" if learner != "replay" else ""
+    flag = with_learner(method, learner, " --learner ")
     return summary | {
         "settings": PRESETS[method, env, learner].settings,
         "middle": round(float(middle[-1]), 4),
@@ -77,7 +78,8 @@ def seconds_to_solve(summary: dict[str, Any], curve: Curve, middle: np.ndarray) 
 
 def _with(row: dict[str, Any]) -> str:
     """The learner, where it is not the usual one."""
-    return "" if row["learner"] == "replay" else f" ({row['learner']})"
+    name = with_learner(row["method"], row["learner"], "")
+    return f" ({name})" if name else ""
 
 
 def _script(row: dict[str, Any]) -> str:

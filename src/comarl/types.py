@@ -51,11 +51,14 @@ class Trajectory(NamedTuple):
         ts: what was perceived, ``[T + 1, B, ...]``.
         action: what was done at ``ts[:-1]``, ``[T, B, N]``.
         carry: the policy's carry on entering ``ts[0]``, ``[B, ...]``.
+        notes: what the algorithm noted of the transitions before it learned from them, ``[T, B, ...]``; nothing for
+            most (:meth:`comarl.algos.base.Algorithm.annotate`).
     """
 
     ts: TimeStep
     action: Int[Array, "T B N"]
     carry: Any
+    notes: Any = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.memory.base import Batch
-from comarl.types import TimeStep
+from comarl.types import TimeStep, Trajectory
 
 
 @runtime_checkable
@@ -45,6 +45,13 @@ class Algorithm(Protocol):
 
     def policy(self, state: Any, env_steps: Int[Array, ""] | int) -> Policy:
         """The policy after ``env_steps`` environment steps (exploration may depend on them)."""
+        ...
+
+    def annotate(self, state: Any, trajectory: Trajectory) -> Trajectory:
+        """An iteration's trajectory with the notes that learning from it needs, made before its first update.
+
+        What the behaviour policy thought, such as its log-probabilities, can only be said while its parameters last.
+        """
         ...
 
     def update(self, state: Any, batch: Batch, key: PRNGKeyArray) -> Update:

@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
+from comarl.algos.sequences import masked_mean, sequence_returns
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
 from comarl.mixers.base import AbstractMixer, Joint, mask_unavailable
@@ -129,6 +130,11 @@ class QLearning:
         """ε after that many environment steps."""
         return {"epsilon": float(jnp.asarray(self.epsilon(env_steps)))}
 
+    def annotate(self, state: QState, trajectory: Trajectory) -> Trajectory:
+        """Nothing to note: targets are made anew in every update."""
+        del state
+        return trajectory
+
     def update(self, state: QState, batch: Batch, key: PRNGKeyArray) -> Update:
         """One gradient step on the sequences of ``batch``."""
         del key
@@ -161,13 +167,13 @@ class QLearning:
         v = _per_step(target.mixer.bootstrap)(Joint(target_q[1:], best, target_out.hidden[1:], after))
         y = jax.lax.stop_gradient(self._targets(after, v))
         loss, metrics = _per_step(online.mixer.loss)(Joint(q[:-1], action, out.hidden[:-1], before), y)
-        mean = _masked_mean(batch.weight[None] * loss, ~before.last)
-        means = {name: _masked_mean(x, ~before.last) for name, x in metrics.items()}
+        mean = masked_mean(batch.weight[None] * loss, ~before.last)
+        means = {name: masked_mean(x, ~before.last) for name, x in metrics.items()}
         return mean, ({"loss": mean, **means}, sequence_error(metrics["td_error"], ~before.last))
 
     def _unroll(self, agent: Agent, trajectory: Trajectory) -> Utilities:
         """Utilities and hidden states of the steps after the burn-in."""
-        ts, action, carry = trajectory
+        ts, action, carry = trajectory.ts, trajectory.action, trajectory.carry
         if not self.stored_state:
             start = agent.initial_carry().memory
             memory = jax.tree.map(lambda x, like: jnp.broadcast_to(x[None], like.shape), start, carry.memory)
@@ -181,11 +187,7 @@ class QLearning:
     def _targets(self, after: TimeStep, v: Float[Array, "T B *agents"]) -> Float[Array, "T B *agents"]:
         """The returns of every sequence, and of every agent where values are per agent."""
         reward = form_team_reward(after.reward, self.team_reward)
-        returns = jax.vmap(self.returns, in_axes=1, out_axes=1)
-        if v.ndim == 3:
-            reward = jnp.broadcast_to(reward.reshape(*reward.shape[:2], -1), v.shape)
-            returns = jax.vmap(returns, in_axes=(2, None, 2, None), out_axes=2)
-        return returns(reward, self.gamma * after.discount, v, after.last)
+        return sequence_returns(self.returns, reward, self.gamma * after.discount, v, after.last)
 
     def _new_target(self, online: Any, target: Any, updates: Int[Array, ""]) -> Any:
         if target is None:
@@ -199,7 +201,3 @@ class QLearning:
 def _per_step(f: Callable[..., Any]) -> Callable[..., Any]:
     """A function of one joint step, mapped over time and sequences."""
     return jax.vmap(jax.vmap(f))
-
-
-def _masked_mean(x: Float[Array, "T B"], mask: Array) -> Float[Array, ""]:
-    return jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(mask.sum(), 1)

@@ -74,7 +74,7 @@ def _cell(row: dict[str, Any], column: str) -> str:
         case "names":
             return f"{row['summary']}:\n{', '.join(row['names'])}"
         case "learners":
-            return ", ".join(x["name"] if x["refused"] is None else f"not {x['name']}" for x in row["learners"])
+            return ", ".join(x["name"] for x in row["learners"] if x["refused"] is None)
         case _:
             return row[column]
 

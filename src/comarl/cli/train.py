@@ -11,7 +11,7 @@ from comarl.cli.parse import parse, require_env
 from comarl.errors import ComarlError
 from comarl.experiments.config import RunConfig
 from comarl.experiments.folder import written
-from comarl.experiments.methods import METHODS, require_method
+from comarl.experiments.methods import METHODS, require_method, with_learner
 from comarl.experiments.presets import PRESETS, resolve
 from comarl.report.summary import costs, score_table
 
@@ -55,6 +55,8 @@ def _method_and_env(words: list[str], wants_help: bool) -> Train:
     try:
         args = parse(Train, "comarl train", words, default=Train())
         _require_names(args)
+        # Once more with the method's usual learner, which stands unless the words name another.
+        args = parse(Train, "comarl train", words, default=Train.of(resolve(args.method, args.env, {})))
     except ComarlError:
         if not wants_help:
             raise
@@ -72,7 +74,7 @@ def _require_names(args: Train) -> None:
 def _description(wanted: Train) -> str:
     text = "Train a team and write its run folder: configuration, metrics, summary, learning curve, learners.\n\n"
     learner = wanted.learner.learner
-    what = f"{wanted.method} on {wanted.env}" + (f" with {learner}" if learner != "replay" else "")
+    what = f"{wanted.method} on {wanted.env}" + with_learner(wanted.method, learner, " with ")
     preset = PRESETS.get((wanted.method, wanted.env, learner))
     if preset:
         return f"{text}The defaults are the preset's for {what} ({preset.source}), with \

@@ -7,11 +7,14 @@ import jax
 import optax
 from jaxtyping import PRNGKeyArray
 
+from comarl.algos.base import Algorithm
+from comarl.algos.ppo import PPO
 from comarl.algos.qlearning import QLearning
 from comarl.envs.base import Env
 from comarl.envs.registry import make_env
 from comarl.envs.wrappers import OneAgent
-from comarl.experiments.config import LearnerConfig, MixerConfig, RunConfig
+from comarl.experiments.config import AgentConfig, LearnerConfig, MixerConfig, RunConfig
+from comarl.experiments.methods import METHODS
 from comarl.memory.base import Memory
 from comarl.memory.onpolicy import make_onpolicy
 from comarl.memory.replay import make_prioritised, make_replay
@@ -24,7 +27,7 @@ from comarl.mixers.qtran import QTRANAlt, QTRANBase
 from comarl.mixers.vdn import VDN, VDNS
 from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
-from comarl.nets.critics import JointValue
+from comarl.nets.critics import Critic, JointValue
 from comarl.nets.layers import MLP
 from comarl.returns import Returns, n_step, td_lambda
 from comarl.training.learner import Learner
@@ -137,7 +140,7 @@ def build_optimiser(config: LearnerConfig, updates: int = 1) -> optax.GradientTr
 def updates_per_iteration(config: RunConfig) -> int:
     """Updates after each collection."""
     learner = config.learner
-    return learner.epochs * learner.minibatches if learner.learner == "pqn" else learner.updates
+    return learner.updates if learner.learner == "replay" else learner.epochs * learner.minibatches
 
 
 def total_updates(config: RunConfig) -> int:
@@ -156,7 +159,7 @@ def build_returns(config: LearnerConfig) -> Returns:
 def build_memory(config: RunConfig) -> Memory:
     """Where trajectories go and batches come from."""
     learner, per_iteration = config.learner, config.num_envs * config.length
-    if learner.learner == "pqn":
+    if learner.learner != "replay":
         return make_onpolicy(learner.epochs, learner.minibatches)
     blocks = max(1, learner.buffer_steps // per_iteration)
     if learner.replay == "uniform":
@@ -165,20 +168,56 @@ def build_memory(config: RunConfig) -> Memory:
     return make_prioritised(blocks, learner.batch_size, learner.priority_alpha, beta)
 
 
-def build_algorithm(config: RunConfig, spec: EnvSpec) -> QLearning:
+def build_agent(config: AgentConfig, spec: EnvSpec, key: PRNGKeyArray) -> Agent:
+    """The agents' network."""
+    return Agent(
+        spec,
+        key=key,
+        kind=config.cell,
+        hidden=config.hidden,
+        last_action=config.last_action,
+        agent_id=config.agent_id,
+        sharing=config.sharing,
+        layer_norm=config.layer_norm,
+    )
+
+
+def build_algorithm(config: RunConfig, spec: EnvSpec) -> Algorithm:
     """The learning rule with its networks."""
-    agent, learner = config.agent, config.learner
-    return QLearning(
-        make_agent=lambda key: Agent(
+    return build_qlearning(config, spec) if METHODS[config.method].values else build_ppo(config, spec)
+
+
+def build_ppo(config: RunConfig, spec: EnvSpec) -> PPO:
+    """IPPO, MAPPO and their A2C: the name says what the critic sees."""
+    agent, learner, policy = config.agent, config.learner, config.policy
+    return PPO(
+        make_actor=lambda key: build_agent(agent, spec, key),
+        make_critic=lambda key: Critic(
             spec,
             key=key,
+            sees="state" if config.method in ("mappo", "maa2c") else "observation",
             kind=agent.cell,
             hidden=agent.hidden,
-            last_action=agent.last_action,
-            agent_id=agent.agent_id,
             sharing=agent.sharing,
             layer_norm=agent.layer_norm,
         ),
+        optimiser=build_optimiser(learner, total_updates(config)),
+        returns=build_returns(learner),
+        gamma=learner.gamma,
+        team_reward=learner.team_reward,
+        clip=policy.clip,
+        value_clip=policy.value_clip,
+        entropy_weight=policy.entropy_weight,
+        value_weight=policy.value_weight,
+        value_norm=policy.value_norm,
+    )
+
+
+def build_qlearning(config: RunConfig, spec: EnvSpec) -> QLearning:
+    """Q-learning with the configured mixer."""
+    agent, learner = config.agent, config.learner
+    return QLearning(
+        make_agent=lambda key: build_agent(agent, spec, key),
         make_mixer=lambda key: build_mixer(config, spec, key),
         optimiser=build_optimiser(learner, total_updates(config)),
         epsilon=optax.linear_schedule(learner.epsilon_start, learner.epsilon_end, learner.epsilon_steps),

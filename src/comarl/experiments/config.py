@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from comarl.errors import ComarlError, unknown_name
+from comarl.experiments.methods import with_learner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +72,11 @@ class MixerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LearnerConfig:
-    """Q-learning."""
+    """Learning."""
 
-    learner: Literal["replay", "pqn"] = "replay"
-    """Learn from replayed sequences, or from each iteration's own alone (PQN). The defaults depend on it."""
+    learner: Literal["replay", "pqn", "ppo", "a2c"] = "replay"
+    """Q-learning from replayed sequences or from each iteration's own alone (pqn); policy gradients over several epochs
+    (ppo) or one (a2c). The defaults depend on it."""
     optimiser: Literal["rmsprop", "adam", "radam"] = "adam"
     """RMSprop (α .99, ε 1e-5) as in PyMARL, Adam, or rectified Adam."""
     lr: float = 5e-4
@@ -88,7 +90,7 @@ class LearnerConfig:
     returns: Literal["td_lambda", "n_step"] = "td_lambda"
     """Targets: λ-returns, or n-step returns."""
     td_lambda: float = 0.6
-    """λ of the λ-returns; 0 gives one-step targets."""
+    """λ of the λ-returns and of generalised advantages; 0 gives one-step targets."""
     n_step: int = 5
     """Rewards in an n-step return."""
     team_reward: Literal["mean", "sum", "individual"] = "mean"
@@ -122,11 +124,27 @@ class LearnerConfig:
     updates: int = 8
     """Updates per iteration (replay)."""
     epochs: int = 2
-    """Times that an iteration's sequences are gone through (pqn)."""
+    """Times that an iteration's sequences are gone through (pqn, ppo)."""
     minibatches: int = 4
-    """Equal parts that the sequences are shuffled into, an update each (pqn)."""
+    """Equal parts that the sequences are shuffled into, an update each (pqn, ppo)."""
     learning_starts: int = 5_000
     """Environment steps before the first update."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig:
+    """Policies and their critic; Q-learning ignores it."""
+
+    clip: float = 0.2
+    """Probability ratios count no further than 1 ± this."""
+    value_clip: float = 0.2
+    """Values count no further from the old ones than this, in units of their spread; 0 has no limit."""
+    entropy_weight: float = 0.01
+    """Weight of the entropy bonus."""
+    value_weight: float = 0.5
+    """Weight of the values' squared error."""
+    value_norm: bool = True
+    """Regress values on targets of mean 0 and variance 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,10 +170,11 @@ class RunConfig:
     eval_episodes: int = 128
     """Episodes per evaluation."""
     run: Path | None = None
-    """Folder of the results; runs/METHOD-ENV if left out (runs/METHOD-LEARNER-ENV if the learner is not replay)."""
+    """Folder of the results; runs/METHOD-ENV if left out (runs/METHOD-LEARNER-ENV if the learner is not the usual)."""
     agent: AgentConfig = AgentConfig()
     mixer: MixerConfig = MixerConfig()
     learner: LearnerConfig = LearnerConfig()
+    policy: PolicyConfig = PolicyConfig()
     tensorboard: bool = False
     """Write TensorBoard files too (needs the extra 'tensorboard')."""
     overwrite: bool = False
@@ -164,14 +183,14 @@ class RunConfig:
     @property
     def folder(self) -> Path:
         """The run folder."""
-        learner = "" if self.learner.learner == "replay" else f"-{self.learner.learner}"
+        learner = with_learner(self.method, self.learner.learner, "-")
         return self.run or Path("runs") / f"{self.method}{learner}-{self.env.replace('/', '-').replace(':', '-')}"
 
 
 MAX_COUNT = 2**31
 """No count is as large: they are 32-bit integers in the compiled program."""
 
-GROUPS: dict[str, type] = {"agent": AgentConfig, "mixer": MixerConfig, "learner": LearnerConfig}
+GROUPS: dict[str, type] = {"agent": AgentConfig, "mixer": MixerConfig, "learner": LearnerConfig, "policy": PolicyConfig}
 
 
 def setting_names() -> dict[str, str | None]:
@@ -241,9 +260,13 @@ def check(config: RunConfig) -> None:
     for name in shares:
         if not 0 <= getattr(learner, name) <= 1:
             raise ComarlError(f"{name}={getattr(learner, name)}: must lie between 0 and 1")
-    for name in ("logit_penalty", "opt_weight", "nopt_weight"):
-        if not 0 <= getattr(config.mixer, name) < math.inf:
-            raise ComarlError(f"{name}={getattr(config.mixer, name)}: must not be negative, and finite")
+    weights = {n: getattr(config.mixer, n) for n in ("logit_penalty", "opt_weight", "nopt_weight")}
+    weights |= {n: getattr(config.policy, n) for n in ("value_clip", "entropy_weight", "value_weight")}
+    for name, value in weights.items():
+        if not 0 <= value < math.inf:
+            raise ComarlError(f"{name}={value}: must not be negative, and finite")
+    if not 0 < config.policy.clip < math.inf:
+        raise ComarlError(f"clip={config.policy.clip}: must be positive")
     if not 0 <= config.mixer.alpha <= 1:
         raise ComarlError(f"alpha={config.mixer.alpha}: must lie between 0 and 1")
     counted = {"seed": config.seed, "learning_starts": learner.learning_starts, "burn_in": learner.burn_in}
@@ -267,10 +290,12 @@ def check(config: RunConfig) -> None:
 
 def _check_onpolicy(config: RunConfig) -> None:
     learner = config.learner
-    if learner.learner != "pqn":
+    if learner.learner == "replay":
         return
     if learner.replay != "uniform":
-        raise ComarlError(f"replay='{learner.replay}' needs --learner replay: pqn learns from what was just collected")
+        raise ComarlError(
+            f"replay='{learner.replay}' needs --learner replay: {learner.learner} learns from what was just collected"
+        )
     if config.num_envs % learner.minibatches:
         raise ComarlError(
             f"minibatches={learner.minibatches} does not divide num_envs={config.num_envs}: "

@@ -22,7 +22,15 @@ class LearnerKind:
 LEARNERS = {
     "replay": LearnerKind("sequences of many iterations, a target network", "Mnih et al. 2015; Rashid et al. 2018"),
     "pqn": LearnerKind("each iteration's own sequences, layer normalisation, no target", "Gallici et al. 2024"),
+    "ppo": LearnerKind("clipped policy gradients, several epochs of each iteration's own", "Schulman et al. 2017"),
+    "a2c": LearnerKind("policy gradients, one update on each iteration's own", "Mnih et al. 2016"),
 }
+
+NO_POLICY = "its agents have values and no policy whose gradient could be followed"
+OWN_STEPS = "its gradient is that of the policy which took the steps, clipped, over several epochs"
+ONE_UPDATE = "its gradient is that of the policy which took the steps, and holds for one update"
+VALUES = {"ppo": NO_POLICY, "a2c": NO_POLICY}
+"""Learners that value-based methods make no sense with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,18 +41,31 @@ class Method:
         summary: how Q_tot is built, in one line.
         source: the paper.
         team_value: whether there is one value for the team, which needs one reward for the team.
-        refuses: learners that the method makes no sense with, each with the reason.
+        refuses: learners that the method makes no sense with, each with the reason; the first of the others is the
+            usual one.
     """
 
     summary: str
     source: str
     team_value: bool = True
-    refuses: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    refuses: Mapping[str, str] = dataclasses.field(default_factory=lambda: VALUES)
+
+    @property
+    def values(self) -> bool:
+        """Whether agents act by values of their actions, and not by a policy."""
+        return "replay" not in self.refuses
 
     @property
     def learners(self) -> list[str]:
         """The learners it runs with."""
         return [name for name in LEARNERS if name not in self.refuses]
+
+
+def _policy(summary: str, source: str, learner: str) -> Method:
+    """A method with policies: rewards may be per agent."""
+    reason = OWN_STEPS if learner == "ppo" else ONE_UPDATE
+    refuses = {name: reason for name in LEARNERS if name != learner}
+    return Method(summary, source, team_value=False, refuses=refuses)
 
 
 METHODS = {
@@ -61,7 +82,21 @@ METHODS = {
     "cw-qmix": Method("QMIX, free Q̂*: what is no better than greedy counts α", "Rashid et al. 2020b"),
     "ow-qmix": Method("QMIX, free Q̂*: what is overestimated counts α", "Rashid et al. 2020b"),
     "joint": Method("one central Q over all joint actions (the upper reference)", "Watkins 1989"),
+    "ippo": _policy("agents with policies; each agent's critic sees its observation", "de Witt et al. 2020", "ppo"),
+    "mappo": _policy("agents with policies; the critic sees the state", "Yu et al. 2022", "ppo"),
+    "ia2c": _policy("IPPO without epochs and clipping", "Papoudakis et al. 2021", "a2c"),
+    "maa2c": _policy("MAPPO without epochs and clipping", "Papoudakis et al. 2021", "a2c"),
 }
+
+
+def with_learner(method: str, learner: str, before: str) -> str:
+    """The learner's name after ``before``, or nothing if it is the method's usual one.
+
+    >>> with_learner("qmix", "pqn", "-"), with_learner("mappo", "ppo", "-")
+    ('-pqn', '')
+    """
+    usual = METHODS[method].learners[0] if method in METHODS else "replay"
+    return "" if learner == usual else f"{before}{learner}"
 
 
 def require_method(name: str) -> Method:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from comarl.experiments.config import RunConfig, with_settings
+from comarl.experiments.methods import METHODS
 from comarl.experiments.small_games import MEASURED, settings_of
 
 
@@ -64,6 +65,12 @@ CHECKERS = GRID | {
 HERE = "tuned for two CPU cores, docs/tuning.md"
 GAMES_HERE = "uniform data as in the QMIX paper, §5; rates tuned here"
 
+POLICY: dict[str, Any] = {
+    "num_envs": 64,
+    "length": 32,
+    "td_lambda": 0.95,
+    "learning_starts": 0,
+}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "replay": {},
     # Gallici et al. 2024: rectified Adam, many environments, λ-returns, no replay and no target network. A tenth of the
@@ -80,6 +87,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "epsilon_steps": 100_000,
         "learning_starts": 0,
     },
+    "ppo": POLICY | {"epochs": 4, "minibatches": 4},
+    "a2c": POLICY | {"epochs": 1, "minibatches": 1, "value_clip": 0.0},
 }
 """General settings of each learner, where they differ from the fields' own defaults."""
 
@@ -115,8 +124,13 @@ PRESETS.update(
 
 
 def resolve(method: str, env: str, settings: dict[str, Any]) -> RunConfig:
-    """Defaults, those of the learner, then the preset of method, environment and learner, then ``settings``."""
-    config = with_settings(RunConfig(method=method, env=env), {k: v for k, v in settings.items() if k == "learner"})
+    """Defaults, those of the learner, then the preset of method, environment and learner, then ``settings``.
+
+    Where no learner is given it is the method's usual one.
+    """
+    usual = {"learner": METHODS[method].learners[0]} if method in METHODS else {}
+    given = {k: v for k, v in settings.items() if k == "learner"}
+    config = with_settings(RunConfig(method=method, env=env), usual | given)
     learner = config.learner.learner
     config = with_settings(config, DEFAULTS[learner])
     if (method, env, learner) in PRESETS:

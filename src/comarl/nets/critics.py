@@ -1,11 +1,17 @@
 """Central values: networks that only training sees."""
 
+from typing import Any, Literal
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from comarl.nets.agents import Body
+from comarl.nets.cells import CellKind
 from comarl.nets.layers import MLP, Linear
+from comarl.nets.sharing import Shared, Sharing
+from comarl.types import EnvSpec, TimeStep
 
 
 class JointValue(eqx.Module):
@@ -58,3 +64,55 @@ class JointValue(eqx.Module):
     def _value(self, state: Float[Array, " S"], pooled: Float[Array, "*batch E"]) -> Float[Array, "*batch"]:
         seen = self.state(state).reshape((1,) * (pooled.ndim - 1) + (-1,))
         return self.head(jax.nn.relu(seen + pooled))[..., 0]
+
+
+Sees = Literal["state", "observation"]
+
+
+class Critic(eqx.Module):
+    """The values V_i of all ``N`` agents, each from what the critic sees and the agent's index.
+
+    It sees the global state (the central critic of MAPPO, Yu et al. 2022) or the agent's own observation (IPPO, de Witt
+    et al. 2020), has a memory of its own like an agent's, and values are per agent because rewards may be.
+    """
+
+    body: Shared[Body]
+    num_agents: int = eqx.field(static=True)
+    sees: Sees = eqx.field(static=True)
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        *,
+        key: PRNGKeyArray,
+        sees: Sees,
+        kind: CellKind = "gru",
+        hidden: int = 64,
+        sharing: Sharing = "shared",
+        layer_norm: bool = False,
+    ):
+        inputs = (spec.state_dim if sees == "state" else spec.obs_dim) + spec.num_agents
+        make_body = lambda k: Body(inputs, hidden, 1, kind, layer_norm, key=k)  # noqa: E731
+        self.body = Shared(make_body, sharing, spec.types, key=key)
+        self.num_agents, self.sees = spec.num_agents, sees
+
+    def initial_memory(self) -> Any:
+        """The memory before an episode, leaves ``[N, H]``."""
+        return self.body.module.cell.initial_state((self.num_agents,))
+
+    def __call__(self, memory: Any, ts: TimeStep) -> tuple[Any, Float[Array, "*batch N"]]:
+        """One joint step: the new memory and the values."""
+        memory, value = self.unroll(memory, jax.tree.map(lambda x: x[None], ts))
+        return memory, value[0]
+
+    def unroll(self, memory: Any, ts: TimeStep) -> tuple[Any, Float[Array, "T *batch N"]]:
+        """``T`` joint steps: the memory after the last one and the values of each."""
+        seen = ts.obs
+        if self.sees == "state":
+            seen = jnp.broadcast_to(ts.state[..., None, :], (*ts.obs.shape[:-1], ts.state.shape[-1]))
+        ids = jnp.broadcast_to(jnp.eye(self.num_agents), (*ts.obs.shape[:-1], self.num_agents))
+        x = jnp.concatenate([seen, ids], axis=-1)
+        agents = x.ndim - 2
+        unroll = self.body.map(Body.unroll, in_axes=(agents - 1, agents, None), out_axes=(agents - 1, agents))
+        memory, out = unroll(memory, x, ts.first)
+        return memory, out.q[..., 0]

@@ -158,7 +158,8 @@ BESIDE_BAR = 44
 
 def _numbers(row: dict[str, float], score: str) -> tuple[str, str, str]:
     loss = row["loss"]
-    return f"{row['epsilon']:.2f}", "–" if math.isnan(loss) else f"{loss:.3g}", show_score(score, row["score"])
+    epsilon = f"{row['epsilon']:.2f}" if "epsilon" in row else "–"
+    return epsilon, "–" if math.isnan(loss) else f"{loss:.3g}", show_score(score, row["score"])
 
 
 def _pace(pace: Pace) -> str:

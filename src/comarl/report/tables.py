@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from comarl.errors import unknown_name
+from comarl.errors import ComarlError, unknown_name
 from comarl.experiments.config import RunConfig, check
 from comarl.experiments.methods import METHODS, require_method
 from comarl.experiments.presets import resolve
@@ -79,7 +79,9 @@ def run_tables(game: str, methods: list[str], seeds: int, progress: "Progress") 
         raise unknown_name("game", game, GAMES)
     methods = list(dict.fromkeys(methods)) or DEFAULT_METHODS
     for method in methods:
-        require_method(method)
+        if not require_method(method).values:
+            able = ", ".join(name for name, other in METHODS.items() if other.values)
+            raise ComarlError(f"'{method}' has a policy and no table of values: use a method of {able}")
     configs = [resolve(method, GAMES[game].env, {"seeds": seeds}) for method in methods]
     for config in configs:
         check(config)

@@ -44,6 +44,7 @@ class Learner:
             The algorithm's state, the memory, and the means of the metrics over this iteration's updates (NaN
             before learning starts, so that nothing stale is ever reported).
         """
+        trajectory = self.algorithm.annotate(state, trajectory)
         # The updates have the keys 0 to updates - 1.
         stored = self.memory.add(memory, trajectory, iteration, jax.random.fold_in(key, self.updates))
 

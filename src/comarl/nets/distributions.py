@@ -1,0 +1,38 @@
+"""Distributions over the actions that are available."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+IMPOSSIBLE = -1e9
+"""The logit of an action that is not available: its probability is exactly 0 in 32 bits, and nothing is infinite."""
+
+
+def log_probabilities(logits: Float[Array, "*batch A"], avail: Bool[Array, "*batch A"]) -> Float[Array, "*batch A"]:
+    """Log-probabilities of the softmax over the available actions.
+
+    >>> jnp.exp(log_probabilities(jnp.zeros(3), jnp.array([True, True, False])))
+    Array([0.5, 0.5, 0. ], dtype=float32)
+    """
+    return jax.nn.log_softmax(jnp.where(avail, logits, IMPOSSIBLE), axis=-1)
+
+
+def sample(log_p: Float[Array, "*batch A"], key: PRNGKeyArray) -> Int[Array, "*batch"]:
+    """A draw from each distribution."""
+    return jax.random.categorical(key, log_p, axis=-1).astype(jnp.int32)
+
+
+def mode(log_p: Float[Array, "*batch A"]) -> Int[Array, "*batch"]:
+    """The most probable action; the lowest index wins ties."""
+    return jnp.argmax(log_p, axis=-1).astype(jnp.int32)
+
+
+def chosen(log_p: Float[Array, "*batch A"], action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """The log-probability of each action that was taken."""
+    return jnp.take_along_axis(log_p, action[..., None], axis=-1)[..., 0]
+
+
+def entropy(log_p: Float[Array, "*batch A"]) -> Float[Array, "*batch"]:
+    """-Σ p log p in nats; an action of probability 0 adds nothing, to the gradient neither."""
+    possible = log_p > 0.5 * IMPOSSIBLE
+    return -jnp.sum(jnp.where(possible, jnp.exp(log_p) * jnp.where(possible, log_p, 0.0), 0.0), axis=-1)
