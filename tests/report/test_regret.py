@@ -107,6 +107,7 @@ def test_picture_has_a_bar_per_method(result: dict[str, Any]) -> None:
     ("sizes", "line"),
     [
         ({"games": 0}, "games=0: must be positive"),
+        ({"games": 10**11}, "games=100000000000: at most 10000"),
         ({"agents": 0}, "agents=0: must be positive"),
         ({"seed": -1}, "seed=-1: must not be negative"),
         ({"actions": 11, "agents": 3}, "1331 joint actions"),

@@ -25,6 +25,8 @@ DEFAULT_METHODS = ("iql", "vdn", "qmix", "qplex", "qatten", "qtran-base", "qtran
 STEPS, RESTARTS = 4000, 4
 MAX_JOINT_ACTIONS = 1024
 """Every step of a fit takes all of them, for all games side by side."""
+MAX_GAMES = 10_000
+"""The fits of all games are in memory at once."""
 
 Payoffs = Literal["uniform", "normal"]
 
@@ -40,6 +42,8 @@ def require_sizes(games: int, agents: int, actions: int, seed: int) -> None:
             raise ComarlError(f"{name}={value}: must be positive")
     if seed < 0:
         raise ComarlError(f"seed={seed}: must not be negative")
+    if games > MAX_GAMES:
+        raise ComarlError(f"games={games}: at most {MAX_GAMES}")
     if actions**agents > MAX_JOINT_ACTIONS:
         raise ComarlError(
             f"{actions} actions of {agents} agents are {actions**agents} joint actions (limit {MAX_JOINT_ACTIONS}): "
