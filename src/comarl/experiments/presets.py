@@ -46,7 +46,7 @@ FORAGING = {
     "eval_episodes": 256,
 }
 HERE = "tuned for two CPU cores, docs/tuning.md"
-GAMES_HERE = "uniform data as in the QMIX paper, §5; rates tuned here"
+GAMES_HERE = "QMIX paper, §5; rates tuned here"
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "replay": {},
