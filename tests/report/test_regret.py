@@ -140,6 +140,6 @@ def test_picture_has_a_bar_per_method(result: dict[str, Any]) -> None:
         ({"actions": 11, "agents": 3}, "1331 joint actions"),
     ],
 )
-def test_mistakes(sizes: dict[str, int], line: str) -> None:
+def test_mistakes(sizes: dict[str, Any], line: str) -> None:
     with pytest.raises(ComarlError, match=line):
         run_regret(("vdn",), Silent(), **sizes)
