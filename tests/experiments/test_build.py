@@ -269,8 +269,10 @@ def test_sizes_of_the_loop() -> None:
     assert memory.ts.obs.shape == (10, 7, 4, 2, 4)
 
 
-def test_a_run_shorter_than_the_time_between_evaluations_is_not_longer_for_it() -> None:
-    assert make_driver(Lottery(), steps=48, eval_every=1000).iterations == 2
+@pytest.mark.parametrize(("steps", "iterations"), [(48, 2), (49, 3), (59, 3), (1, 1), (1000, 42)])
+def test_a_run_shorter_than_the_time_between_evaluations_is_one_chunk(steps: int, iterations: int) -> None:
+    """An iteration is 24 steps here. Rounded down, 59 steps would take two chunks of 48."""
+    assert make_driver(Lottery(), steps=steps, eval_every=1000).iterations == iterations
 
 
 def test_a_buffer_holds_at_least_one_block_and_a_chunk_one_iteration() -> None:

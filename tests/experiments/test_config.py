@@ -84,6 +84,7 @@ def test_defaults_are_accepted() -> None:
         ({"seed": -1}, "seed=-1: must not be negative"),
         ({"seed": 2**31 - 1}, "seed=2147483647: must be below 2147483647"),
         ({"seed": 2**31 - 3, "seeds": 4}, "seed=2147483645: must be below 2147483644"),
+        ({"seeds": 10**11}, "seeds=100000000000: must be below 1073741824"),
         ({"steps": 2**31}, "steps=2147483648: must be below 2147483647"),
         ({"learning_starts": -1}, "learning_starts=-1: must not be negative"),
         ({"priority_alpha": 1.1}, "priority_alpha=1.1: must lie between 0 and 1"),

@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from comarl.errors import unknown_name
+from comarl.errors import ComarlError, unknown_name
 from comarl.experiments.config import RunConfig, check
 from comarl.experiments.methods import METHODS, require_method
 from comarl.experiments.presets import resolve
@@ -55,6 +55,11 @@ GAMES = {
 }
 
 
+def unknown_game(name: str) -> ComarlError:
+    """The error for a game without tables, which lists those that have them."""
+    return unknown_name("game", name, GAMES, f"one of {', '.join(GAMES)}")
+
+
 def run_tables(game: str, methods: list[str], seeds: int, progress: "Progress") -> dict[str, Any]:
     """Train each method with its preset on a game of :data:`GAMES` and read its tables off the trained networks.
 
@@ -76,7 +81,7 @@ def run_tables(game: str, methods: list[str], seeds: int, progress: "Progress") 
         ComarlError: for an unknown game or method, or if there is no seed.
     """
     if game not in GAMES:
-        raise unknown_name("game", game, GAMES)
+        raise unknown_game(game)
     methods = list(dict.fromkeys(methods)) or DEFAULT_METHODS
     for method in methods:
         require_method(method)
