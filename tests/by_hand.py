@@ -50,6 +50,14 @@ def network(net: Any, x: np.ndarray) -> np.ndarray:
     return x
 
 
+def layer_norm(norm: Any, x: np.ndarray) -> np.ndarray:
+    """(x - mean) / √(variance + 1e-5) · scale + shift over the features, the variance being the mean of the squares."""
+    mean = sum(x) / len(x)
+    variance = sum((v - mean) ** 2 for v in x) / len(x)
+    scale, shift = np.asarray(norm.scale, float), np.asarray(norm.shift, float)
+    return np.array([(v - mean) / math.sqrt(variance + 1e-5) * a + b for v, a, b in zip(x, scale, shift, strict=True)])
+
+
 def part(mapped: Any, k: int) -> Any:
     """One of several modules that are kept as one, with a leading axis."""
     return jax.tree.map(lambda x: x[k], mapped)

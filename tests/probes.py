@@ -16,7 +16,7 @@ from comarl.experiments.config import RunConfig, with_settings
 from comarl.memory.base import Batch
 from comarl.nets.agents import Agent, AgentCarry
 from comarl.training.baselines import RandomPolicy
-from comarl.training.ondevice import Actors, OnDevice, RunState
+from comarl.training.ondevice import Actors, ChunkLog, OnDevice, RunState
 from comarl.training.seeds import SEED_AXES
 from comarl.types import EnvSpec, TimeStep, Trajectory
 
@@ -124,6 +124,21 @@ class Recall(Env):
 
     def _see(self, cue: Array, now: Array, **more: Any) -> TimeStep:
         return make_timestep(jnp.stack([cue, now])[None], jnp.zeros(1), num_actions=2, **more)
+
+
+class Draw(Env):
+    """One step; it pays 4 with probability 1/4, else nothing, whatever is done: worth 1 on average."""
+
+    def __init__(self) -> None:
+        self.spec = spec("probe/draw", 1, obs=1, state=1, actions=2, limit=1)
+
+    def reset(self, key: PRNGKeyArray) -> tuple[Any, TimeStep]:
+        del key
+        return jnp.zeros(()), make_timestep(jnp.ones((1, 1)), jnp.ones(1), num_actions=2, first=True)
+
+    def step(self, state: Any, action: Int[Array, " N"], key: PRNGKeyArray) -> tuple[Any, TimeStep]:
+        reward = jnp.where(jax.random.bernoulli(key, 0.25), 4.0, 0.0)
+        return state, make_timestep(jnp.ones((1, 1)), jnp.ones(1), num_actions=2, reward=reward, terminated=True)
 
 
 class Lottery(Env):
@@ -260,6 +275,15 @@ def fit(env: Env, method: str = "vdn", updates: int = 300, **settings: Any) -> Q
         return jax.lax.scan(one, begin, length=updates)[0]
 
     return run()
+
+
+def train(env: Env, method: str, iterations: int, **settings: Any) -> tuple[RunState, ChunkLog]:
+    """The whole loop, from the first iteration on, and what its greedy policy is worth at the end."""
+    steps = iterations * settings["num_envs"] * settings["length"]
+    settings = {"gamma": 0.5, "eval_every": steps, "steps": steps, "eval_episodes": 64} | settings
+    driver = make_driver(env, method, **settings)
+    assert driver.iterations == iterations
+    return jax.jit(lambda: driver.chunk(driver.init(0)))()
 
 
 @jax.jit

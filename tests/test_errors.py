@@ -9,8 +9,8 @@ from comarl.errors import ComarlError, missing_extra, unknown_name
     ("name", "known", "message"),
     [
         ("qmx", ["iql", "qmix"], "unknown method 'qmx': did you mean 'qmix'? ('comarl list' shows all)"),
-        ("zzz", ["iql", "qmix"], "unknown method 'zzz': ('comarl list' shows all)"),
-        ("", ["iql"], "unknown method '': ('comarl list' shows all)"),
+        ("zzz", ["iql", "qmix"], "unknown method 'zzz' ('comarl list' shows all)"),
+        ("", ["iql"], "unknown method '' ('comarl list' shows all)"),
     ],
 )
 def test_an_unknown_name_comes_with_the_nearest(name: str, known: list[str], message: str) -> None:

@@ -1,7 +1,8 @@
-"""Do the tests of test_faults_of_public_code.py notice? Each fault is put back into a copy of the source.
+"""Do the tests notice? Each fault is put back into a copy of the source, and its test must fail.
 
-``make test-faults``; minutes, so not part of ``make test``. A change of the source that moves a line quoted here shows
-as a failure that says so: quote it anew.
+The faults are those of test_faults_of_public_code.py, and slips that the equations of the factorisation family, PQN and
+the options of replay invite, which the tests beside each module are there for. ``make test-faults``; minutes, so not
+part of ``make test``, which sees to it that every line quoted here still stands in the source.
 """
 
 import os
@@ -14,8 +15,6 @@ from typing import NamedTuple
 
 import pytest
 
-pytestmark = pytest.mark.faults
-
 ROOT = Path(__file__).parents[1]
 SUITE = "test_faults_of_public_code.py"
 
@@ -24,7 +23,7 @@ class Fault(NamedTuple):
     """One line of the source made wrong.
 
     Attributes:
-        test: the test that must fail.
+        test: the test that must fail; of ``test_faults_of_public_code.py`` unless another file of tests is named.
         file: under ``src/comarl``.
         right: what stands there, once.
         wrong: what is put in its place.
@@ -96,8 +95,8 @@ FAULTS = [
     Fault(
         "test_last_reward_lost",
         "training/evaluate.py",
-        "returns + ts_next.reward",
-        "returns + jnp.where(ts_next.last, 0.0, ts_next.reward)",
+        "now.returns + ts.reward",
+        "now.returns + jnp.where(ts.last, 0.0, ts.reward)",
         "in evaluation",
     ),
     Fault(
@@ -253,14 +252,14 @@ FAULTS = [
     Fault(
         "test_evaluation_favours_short_episodes",
         "training/evaluate.py",
-        "return ~now[1].last.all()",
-        "return ~now[1].last.all() & (now[4].max() < 3)",
+        "return ~now.ts.last.all()",
+        "return ~now.ts.last.all() & (now.length.max() < 3)",
     ),
     Fault(
         "test_win_rate_above_one",
         "training/evaluate.py",
-        "return Episodes(returns=end[3], length=end[4], outcome=outcome)",
-        "return Episodes(returns=end[3], length=end[4], outcome={name: x * end[4] for name, x in outcome.items()})",
+        "length=end.length, outcome=outcome)",
+        "length=end.length, outcome={name: x * end.length for name, x in outcome.items()})",
         "in evaluation",
     ),
     Fault(
@@ -347,8 +346,8 @@ FAULTS = [
     Fault(
         "test_scores_divided_or_summed_without_saying_so",
         "training/evaluate.py",
-        "returns + ts_next.reward",
-        "returns + ts_next.reward.sum()",
+        "now.returns + ts.reward",
+        "now.returns + ts.reward.sum()",
         "in evaluation",
     ),
     Fault(
@@ -368,22 +367,177 @@ FAULTS = [
 ]
 
 
+QPLEX, QATTEN, QTRAN, WQMIX = (f"mixers/test_{name}.py::test_" for name in ("qplex", "qatten", "qtran", "wqmix"))
+EVERY_MIXER = "mixers/test_properties.py::test_"
+
+SLIPS = [
+    Fault(
+        f"{QPLEX}beside_the_advantages_utilities_learn_as_in_vdn",
+        "mixers/qplex.py",
+        "jax.lax.stop_gradient(q - v) if self.stop_gradient else q - v",
+        "q - v",
+    ),
+    Fault(
+        f"{QPLEX}it_is_its_equation",
+        "mixers/qplex.py",
+        "(self.attention(joint).sum(0) - 1) * advantage",
+        "self.attention(joint).sum(0) * advantage",
+    ),
+    Fault(
+        f"{EVERY_MIXER}every_parameter_is_learned[qplex]",
+        "mixers/qplex.py",
+        "w * joint.chosen + b, w * joint.best + b",
+        "joint.chosen, joint.best",
+        "without the map by the state",
+    ),
+    Fault(f"{EVERY_MIXER}igm[qplex]", "mixers/qplex.py", "jnp.abs(self.w(s)) + POSITIVE", "self.w(s)"),
+    Fault(
+        f"{QATTEN}it_is_its_equation", "mixers/qatten.py", "scaled = logits / KEY_SIZE**0.5", "scaled = logits", "scale"
+    ),
+    Fault(f"{QATTEN}it_is_its_equation", "mixers/qatten.py", "(scaled, axis=-1)", "(scaled, axis=0)", "over the heads"),
+    Fault(
+        f"{QATTEN}loss_holds_the_squares_of_the_unscaled_logits",
+        "mixers/qatten.py",
+        "(logits**2).mean(-1).sum()",
+        "(logits**2 / KEY_SIZE).mean(-1).sum()",
+    ),
+    Fault(
+        f"{EVERY_MIXER}monotone_in_every_utility[qatten]", "mixers/qatten.py", "jnp.abs(self.w(s)) * q", "self.w(s) * q"
+    ),
+    Fault(
+        f"{QTRAN}q_jt_learns_from_the_target_alone_and_utilities_from_q_jt_alone",
+        "mixers/qtran.py",
+        "jax.lax.stop_gradient(self.central(greedy))",
+        "self.central(greedy)",
+    ),
+    Fault(
+        f"{QTRAN}losses_are_their_equations", "mixers/qtran.py", "jnp.minimum(self(joint)", "jnp.maximum(self(joint)"
+    ),
+    Fault(
+        f"{QTRAN}losses_are_0_exactly_where_the_conditions_hold_and_then_igm_holds",
+        "mixers/qtran.py",
+        "central = self.joint_value.alternatives(joint.ts.state, joint.hidden, joint.action)",
+        "central = self.central(joint)",
+        "the others' values left out of the least gap",
+    ),
+    Fault(f"{QTRAN}values_of_a_joint_action", "mixers/base.py", "return self.central(joint)", "return self(joint)"),
+    Fault(f"{WQMIX}values_of_a_joint_action", "mixers/base.py", "return self.central(joint)", "return self(joint)"),
+    Fault(f"{WQMIX}weights", "mixers/wqmix.py", "return q_tot < y", "return q_tot > y", "turned round"),
+    Fault(
+        f"{WQMIX}weights",
+        "mixers/wqmix.py",
+        "self.central(joint._replace(action=greedy))",
+        "self.central(joint)",
+        "against what was done",
+    ),
+    Fault(
+        f"{WQMIX}weights",
+        "mixers/wqmix.py",
+        "(joint.action == greedy).all()",
+        "(joint.action == greedy).any()",
+        "one agent is greedy",
+    ),
+    Fault(
+        f"{WQMIX}weights",
+        "mixers/wqmix.py",
+        "w * (q_tot - y) ** 2 + (central - y) ** 2",
+        "w * ((q_tot - y) ** 2 + (central - y) ** 2)",
+        "on both losses",
+    ),
+    Fault(
+        "nets/test_agents.py::test_the_network_by_hand[layer norm]",
+        "nets/agents.py",
+        "encoded = self.norms[0](encoded)",
+        "encoded = jax.nn.relu(encoded)",
+    ),
+    Fault(
+        "nets/test_agents.py::test_what_the_memory_carries_on_is_not_normalised",
+        "nets/agents.py",
+        "hidden = self.norms[1](hidden)",
+        "memory = hidden = self.norms[1](hidden)",
+    ),
+    Fault(
+        "memory/test_onpolicy.py::test_epochs_and_iterations_are_shuffled_apart",
+        "memory/onpolicy.py",
+        "jax.random.split(key, epochs)",
+        "jnp.stack([key] * epochs)",
+    ),
+    Fault(
+        "memory/test_onpolicy.py::test_every_sequence_exactly_once_an_epoch[3]",
+        "memory/onpolicy.py",
+        "lambda x: x[env], whole.carry",
+        "lambda x: x[: env.size], whole.carry",
+    ),
+    Fault(
+        "memory/test_replay.py::test_probabilities_and_weights_by_hand",
+        "memory/replay.py",
+        "weight / weight.max()",
+        "weight / weight.mean()",
+    ),
+    Fault(
+        "memory/test_replay.py::test_errors_of_a_sequence_are_mixed",
+        "memory/replay.py",
+        "    error = jnp.where(real, error, 0.0)\n",
+        "",
+    ),
+    Fault(
+        "algos/test_qlearning.py::test_burn_in_is_stepping_there_and_learning_from_the_rest[3]",
+        "algos/qlearning.py",
+        "AgentCarry(jax.lax.stop_gradient(memory), action[k - 1])",
+        "AgentCarry(memory, action[k - 1])",
+    ),
+    Fault(
+        "algos/test_qlearning.py::test_without_the_stored_state_sequences_begin_with_an_empty_memory",
+        "algos/qlearning.py",
+        "if not self.stored_state:",
+        "if self.stored_state:",
+    ),
+    Fault(
+        "algos/test_probes.py::test_prioritised_replay_learns_the_mean",
+        "memory/replay.py",
+        "weight / weight.max()",
+        "jnp.ones(batch_size)",
+        "without weights",
+    ),
+    Fault(
+        "algos/test_probes.py::test_prioritised_replay_learns_the_mean",
+        "training/learner.py",
+        "self.memory.reprioritise(learning.priority, batch.where, error)",
+        "learning.priority",
+        "the memory is told nothing",
+    ),
+    Fault(
+        "algos/test_probes.py::test_sequences_begin_with_a_memory[stored state]",
+        "algos/qlearning.py",
+        "if not self.stored_state:",
+        "if True:",
+    ),
+    Fault(
+        "algos/test_probes.py::test_sequences_begin_with_a_memory[burn-in]",
+        "algos/qlearning.py",
+        "AgentCarry(jax.lax.stop_gradient(memory), action[k - 1])",
+        "AgentCarry(carry.memory, action[k - 1])",
+    ),
+]
+
+
+def name_of(fault: Fault) -> str:
+    return " ".join(filter(None, (fault.test, fault.where)))
+
+
 def copy_of_the_project(folder: Path) -> Path:
-    """The source and the tests that are needed, to be spoilt."""
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "tests").mkdir()
-    for name in ("conftest.py", "probes.py", SUITE):
-        shutil.copy(ROOT / "tests" / name, folder / "tests" / name)
+    """The source, to be spoilt, and its tests."""
+    for name in ("src", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder
 
 
-def run(folder: Path, test: str = "") -> subprocess.CompletedProcess[str]:
-    """The suite, or one of its tests, on the source of that folder."""
+def run(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    """Tests, on the source of that folder."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider"]
-    name = f"tests/{SUITE}" + (f"::{test}" if test else "")
     return subprocess.run(
-        [*command, name],
+        [*command, *(f"tests/{test}" for test in tests)],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": "src"},
         capture_output=True,
@@ -392,21 +546,34 @@ def run(folder: Path, test: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.faults
 def test_without_a_fault_the_copy_passes(tmp_path: Path) -> None:
-    done = run(copy_of_the_project(tmp_path))
+    done = run(copy_of_the_project(tmp_path), SUITE, *dict.fromkeys(slip.test for slip in SLIPS))
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: " ".join(filter(None, (fault.test, fault.where))))
+@pytest.mark.faults
+@pytest.mark.parametrize("fault", [*FAULTS, *SLIPS], ids=name_of)
 def test_fault_is_noticed(fault: Fault, tmp_path: Path) -> None:
     file = copy_of_the_project(tmp_path) / "src" / "comarl" / fault.file
     source = file.read_text(encoding="utf-8")
-    assert source.count(fault.right) == 1, f"{fault.file} holds {source.count(fault.right)} of: {fault.right}"
     file.write_text(source.replace(fault.right, fault.wrong), encoding="utf-8")
-    done = run(tmp_path, fault.test)
+    done = run(tmp_path, fault.test if fault in SLIPS else f"{SUITE}::{fault.test}")
     assert done.returncode == 1, done.stdout
     # A wrong number or a missing refusal, not a program that no longer runs.
     assert re.search(r"^E +(AssertionError|assert |Failed: DID NOT RAISE)", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, *SLIPS], ids=name_of)
+def test_what_is_quoted_stands_in_the_source(fault: Fault) -> None:
+    """Once. If a line has moved on, quote it anew."""
+    assert (ROOT / "src" / "comarl" / fault.file).read_text(encoding="utf-8").count(fault.right) == 1
+
+
+@pytest.mark.parametrize("slip", SLIPS, ids=name_of)
+def test_who_must_notice_is_there(slip: Fault) -> None:
+    file, test = slip.test.split("[")[0].split("::")
+    assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
 
 
 def test_every_fault_is_put_back() -> None:

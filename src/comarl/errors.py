@@ -12,15 +12,15 @@ class ComarlError(Exception):
     """
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> ComarlError:
-    """The error for a name that is not in a registry, with the nearest known name.
+def unknown_name(kind: str, name: str, known: Iterable[str], shown: str = "'comarl list' shows all") -> ComarlError:
+    """The error for a name that is not in a registry, with the nearest known name and where the others are ``shown``.
 
     >>> str(unknown_name("method", "qmx", ["iql", "qmix"]))
     "unknown method 'qmx': did you mean 'qmix'? ('comarl list' shows all)"
     """
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return ComarlError(f"unknown {kind} '{name}': {hint}('comarl list' shows all)")
+    hint = f": did you mean '{near[0]}'?" if near else ""
+    return ComarlError(f"unknown {kind} '{name}'{hint} ({shown})")
 
 
 def missing_extra(package: str, extra: str) -> ComarlError:

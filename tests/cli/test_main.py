@@ -75,7 +75,7 @@ def fresh(*words: str) -> subprocess.CompletedProcess[str]:
         (["--version"], 0),
         (["list"], 0),
         (["list", "--json"], 0),
-        (["train", "--help"], 0),
+        *[([command, "--help"], 0) for command in cli.COMMANDS],
         (["train", "qmx"], 2),
         (["train", "qmix", "--env", "smax/3n"], 2),
         (["train", "qmix", "--sedes", "3"], 2),

@@ -45,6 +45,7 @@ def test_a_seed_that_the_run_does_not_have(run_cli: RunCli, trained: Trained) ->
         (("switch/2", "--out", "x.jpg"), "cannot write x.jpg: use a name that ends with .gif"),
         (("switch/2", "--seed", 1), "--seed is of a run's learners"),
         (("switch/2", "--episode", -1), "episode=-1: they are counted from 0"),
+        (("switch/2", "--episode", 10**11), "episode=100000000000: they are counted from 0, and there are 2147483648"),
         (("switch/2", "--policy", "best"), "policy 'best': switch/2 has random, optimal"),
         (("two-step",), "two-step has no pictures"),
         (("switch/2", "--policy", "optimal", "--out", "/dev/null/x.gif"), "cannot write /dev/null/x.gif: "),

@@ -53,7 +53,7 @@ def test_attention(run_cli: RunCli, tmp_path: Path, method: str, heads: int) -> 
     status, said, err = run_cli("attention", folder, "--seed", 6, "--episode", 1, "--json")
     assert status == 0, err
     result = json.loads(said)
-    check("attention", result | {"outcome": None})
+    check("attention", result | {"outcome": None, "action_names": []})
     assert (result["seed"], result["episode"], result["length"], result["return"]) == (6, 1, 2, 1)
     assert result["rewards"] == [0, 1]  # of the two steps, each for the action beneath it
     weights = np.array(result["weights"])
@@ -64,7 +64,7 @@ def test_attention(run_cli: RunCli, tmp_path: Path, method: str, heads: int) -> 
     assert np.shape(result["actions"]) == np.shape(result["forced"]) == (2, 2)
     assert (folder / "attention.png").exists()
     assert error_line(run_cli("attention", folder, "--seed", 9)) == f"{folder} has the seeds 5, 6, not 9"
-    assert error_line(run_cli("attention", folder, "--episode", -1)).startswith("episode=-1: must not be negative")
+    assert error_line(run_cli("attention", folder, "--episode", -1)).startswith("episode=-1: they are counted from 0")
 
 
 def test_attention_of_a_method_without_weights(run_cli: RunCli, trained: Trained) -> None:
@@ -76,11 +76,16 @@ def test_attention_of_a_method_without_weights(run_cli: RunCli, trained: Trained
     ("words", "line"),
     [
         (["surface", "--game", "qtram"], "unknown matrix game 'qtram': did you mean 'qtran'?"),
+        (["surface", "--game", "two-step"], "unknown matrix game 'two-step' (one of qtran, qplex-1, "),
+        (["surface", "--out", "surface"], "cannot write surface: use a name that ends with .png, .pdf or .svg"),
+        (["surface", "--out", "/dev/null/x.png"], "cannot write /dev/null/x.png: /dev/null: "),
+        (["regret", "--out", "regret.jpg"], "cannot write regret.jpg: use a name"),
         (["surface", "--methods", "iql"], "'iql' makes no Q_tot"),
         (["regret", "--methods", "qmx"], "unknown method 'qmx': did you mean 'qmix'?"),
         (["regret", "--actions", "40"], "40 actions of 2 agents are 1600 joint actions"),
         (["regret", "--payoffs", "gamma"], "--payoffs: 'gamma' is none of"),
         (["attention"], "comarl attention: which RUN?"),
+        (["regret", "--games", "0"], "games=0: must be positive"),
         (["attention", "no/such"], "no config.json in no/such"),
     ],
 )

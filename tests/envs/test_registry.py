@@ -55,7 +55,7 @@ def test_every_environment_is_made_and_conforms(name: str) -> None:
         ("matrix/qtan", "did you mean 'matrix/qtran'?"),
         ("two-step/", "did you mean 'two-step'?"),
         ("smax", "environment 'smax' is a family: choose one, such as smax/3m, smax/2s3z, smax/25m"),
-        ("xyzzy", "unknown environment 'xyzzy': ('comarl list' shows all)"),
+        ("xyzzy", "unknown environment 'xyzzy' ('comarl list' shows all)"),
         # Names are matched whole: part of a name, or more than a name, is no name.
         ("smax/smacv2", "unknown environment"),
         ("mpe/simple_spread_v3", "did you mean 'mpe/simple_spread'?"),

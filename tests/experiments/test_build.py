@@ -10,7 +10,14 @@ import pytest
 
 from comarl.envs.wrappers import OneAgent
 from comarl.experiments import build
-from comarl.experiments.build import build_driver, build_env, build_mixer, build_optimiser, total_updates
+from comarl.experiments.build import (
+    build_driver,
+    build_env,
+    build_mixer,
+    build_optimiser,
+    build_returns,
+    total_updates,
+)
 from comarl.experiments.config import LearnerConfig, RunConfig, with_settings
 from comarl.experiments.methods import METHODS
 from comarl.memory.replay import make_replay
@@ -22,8 +29,8 @@ from comarl.mixers.qtran import QTRANAlt, QTRANBase
 from comarl.mixers.vdn import VDN, VDNS
 from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.cells import LSTM
-from comarl.returns import n_step
-from tests.probes import SMALL, Lottery, make_driver
+from comarl.returns import n_step, td_lambda
+from tests.probes import SMALL, Lottery, make_driver, random_parameters, random_trajectory, uniform
 
 KEY = jax.random.key(0)
 STEPS = 6
@@ -207,6 +214,24 @@ def test_settings_of_weighted_qmix_arrive(method: str) -> None:
     assert (mixer.alpha, mixer.optimistic) == (0.3, method == "ow-qmix")
 
 
+@pytest.mark.parametrize("method", ["qplex", "qatten", "qtran-alt", "cw-qmix", "joint"])
+def test_a_method_learns_with_all_of_its_parameters(method: str) -> None:
+    """As configured, from a batch: each array of agent and mixer has a gradient, and the target network none.
+
+    Every mixer by itself is asked in tests/mixers/test_properties.py.
+    """
+    env: Any = OneAgent(Lottery(), "mean") if method == "joint" else Lottery()
+    algorithm: Any = make_driver(env, method, cell="mlp", layer_norm=True, joint_hidden=4).learner.algorithm
+    online = random_parameters(lambda: algorithm.init(KEY).online)
+    spec = env.spec
+    batch = uniform(random_trajectory(0, online.agent, steps=4, batch=8, obs=spec.obs_dim, state=spec.state_dim))
+    gradients = jax.jit(jax.grad(lambda *networks: algorithm.loss(*networks, batch)[0], argnums=(0, 1)))
+    by_online, by_target = gradients(online, random_parameters(lambda: online, 1))
+    assert all(leaf.any() for leaf in jax.tree.leaves(by_online))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(by_target))
+    assert jax.tree.structure(by_target) == jax.tree.structure(online)  # all of it is copied
+
+
 def test_an_unknown_method_is_no_mixer() -> None:
     with pytest.raises(ValueError, match="qmux"):
         mixer_of("qmux")
@@ -237,6 +262,60 @@ def test_options_of_sequences_arrive() -> None:
     assert (algorithm.stored_state, algorithm.burn_in, algorithm.target_update) == (False, 2, "none")
 
 
+def test_updates_of_a_whole_training_on_policy() -> None:
+    """An update for each minibatch of each epoch; replay's own number of updates has no part in it."""
+    sizes = {"learner": "pqn", "num_envs": 4, "length": 6, "epochs": 3, "minibatches": 2, "updates": 99}
+    config = with_settings(RunConfig(), sizes | {"steps": 240, "learning_starts": 0})
+    assert total_updates(config) == 3 * 2 * 240 / 24
+    driver = make_driver(Lottery(), learner="pqn", epochs=3, minibatches=2)
+    assert driver.learner.updates == 6
+    assert make_driver(Lottery(), learner="replay", epochs=3, minibatches=2, updates=5).learner.updates == 5
+
+
+def stored_by(**settings: Any) -> Any:
+    """What a memory of that configuration holds, and a batch of it, as shapes; 24 steps an iteration."""
+    driver = make_driver(Lottery(), **settings)
+    memory: Any = jax.eval_shape(driver.init, 0).memory
+    sample = lambda memory: driver.learner.memory.sample(memory, jnp.asarray(0), jnp.asarray(0), KEY)  # noqa: E731
+    return memory, jax.eval_shape(sample, memory)
+
+
+def test_replay_keeps_blocks_and_draws_batches() -> None:
+    memory, batch = stored_by(buffer_steps=240, batch_size=7)
+    assert memory.data.action.shape == (10, 6, 4, 2)  # blocks, steps, environments, agents
+    assert memory.priority == ()
+    assert batch.trajectory.action.shape == (6, 7, 2)
+
+
+def test_prioritised_replay_keeps_priorities_too() -> None:
+    memory, batch = stored_by(buffer_steps=240, batch_size=7, replay="prioritised")
+    assert memory.data.action.shape == (10, 6, 4, 2)
+    assert memory.priority.of.shape == (10, 4)
+    assert batch.trajectory.action.shape == (6, 7, 2)
+    assert [x.shape for x in batch.where] == [(7,), (7,)]
+
+
+def test_pqn_keeps_its_own_iteration_alone() -> None:
+    memory, batch = stored_by(learner="pqn", epochs=3, minibatches=2, buffer_steps=240, batch_size=7)
+    assert memory.data.trajectory.action.shape == (6, 4, 2)
+    assert memory.data.order.shape == (6, 2)  # epochs x minibatches, environments / minibatches
+    assert memory.priority == ()
+    assert batch.trajectory.action.shape == (6, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule", "options"),
+    [
+        ({}, td_lambda, {"lambda_": 0.6}),
+        ({"td_lambda": 0.0, "n_step": 3}, td_lambda, {"lambda_": 0.0}),
+        ({"returns": "n_step", "n_step": 3, "td_lambda": 0.9}, n_step, {"n": 3}),
+    ],
+)
+def test_returns_are_those_asked_for(settings: dict[str, Any], rule: Any, options: dict[str, Any]) -> None:
+    returns: Any = build_returns(LearnerConfig(**settings))
+    assert (returns.func, returns.keywords) == (rule, options)
+
+
 def test_prioritised_replay_anneals_beta_to_one_over_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(build, "make_prioritised", lambda *args: (seen.append(args), make_replay(1, 1))[1])
@@ -264,13 +343,13 @@ def test_sizes_of_the_loop() -> None:
     assert driver.steps_per_iteration == 24
     assert driver.iterations == 4  # 96 steps is nearest to 100
     assert driver.episodes == 5
-    memory = jax.eval_shape(driver.init, 0).memory.data
-    assert memory.action.shape == (10, 6, 4, 2)  # blocks, steps, environments, agents
-    assert memory.ts.obs.shape == (10, 7, 4, 2, 4)
+    assert jax.eval_shape(driver.init, 0).memory.data.ts.obs.shape == (10, 7, 4, 2, 4)
 
 
-def test_a_run_shorter_than_the_time_between_evaluations_is_not_longer_for_it() -> None:
-    assert make_driver(Lottery(), steps=48, eval_every=1000).iterations == 2
+@pytest.mark.parametrize(("steps", "iterations"), [(48, 2), (49, 3), (59, 3), (1, 1), (1000, 42)])
+def test_a_run_shorter_than_the_time_between_evaluations_is_one_chunk(steps: int, iterations: int) -> None:
+    """An iteration is 24 steps here. Rounded down, 59 steps would take two chunks of 48."""
+    assert make_driver(Lottery(), steps=steps, eval_every=1000).iterations == iterations
 
 
 def test_a_buffer_holds_at_least_one_block_and_a_chunk_one_iteration() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_defaults_are_accepted() -> None:
             for name in (
                 "seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes", "target_interval",
                 "epsilon_steps", "buffer_steps", "batch_size", "updates", "n_step", "epochs", "minibatches",
-                "hidden", "embed", "hyper_hidden",
+                "hidden", "embed", "hyper_hidden", "kernels", "heads", "joint_hidden",
             )
         ],
         ({"lr": -1.0}, "lr=-1.0: must be positive"),
@@ -84,6 +85,7 @@ def test_defaults_are_accepted() -> None:
         ({"seed": -1}, "seed=-1: must not be negative"),
         ({"seed": 2**31 - 1}, "seed=2147483647: must be below 2147483647"),
         ({"seed": 2**31 - 3, "seeds": 4}, "seed=2147483645: must be below 2147483644"),
+        ({"seeds": 10**11}, "seeds=100000000000: must be below 1073741824"),
         ({"steps": 2**31}, "steps=2147483648: must be below 2147483647"),
         ({"learning_starts": -1}, "learning_starts=-1: must not be negative"),
         ({"priority_alpha": 1.1}, "priority_alpha=1.1: must lie between 0 and 1"),
@@ -93,6 +95,13 @@ def test_defaults_are_accepted() -> None:
         ({"burn_in": -1}, "burn_in=-1: must not be negative"),
         ({"burn_in": 64}, "burn_in=64 is not below length=64: nothing would be learned"),
         ({"burn_in": 2, "cell": "mlp"}, "burn_in=2 warms a memory up, and cell='mlp' has none"),
+        ({"alpha": 2.0}, "alpha=2.0: must lie between 0 and 1"),
+        ({"alpha": -0.1}, "alpha=-0.1: must lie between 0 and 1"),
+        ({"logit_penalty": -1e-3}, "logit_penalty=-0.001: must not be negative, and finite"),
+        ({"opt_weight": math.inf}, "opt_weight=inf: must not be negative, and finite"),
+        ({"nopt_weight": -1.0}, "nopt_weight=-1.0: must not be negative, and finite"),
+        ({"lr_decay": 0.0}, "lr_decay=0.0: must be above 0 and at most 1"),
+        ({"lr_decay": 1.5}, "lr_decay=1.5: must be above 0 and at most 1"),
         ({"steps": 5000}, "learning_starts=5000 is not below steps=5000: nothing would be learned"),
     ],
 )  # fmt: skip
@@ -101,6 +110,40 @@ def test_values_that_cannot_work_are_refused(settings: dict[str, Any], message: 
         check(with_settings(RunConfig(), settings))
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+NUMBERS = {
+    field.name: kind
+    for c in (RunConfig, *GROUPS.values())
+    for field in dataclasses.fields(c)
+    if (kind := typing.get_type_hints(c)[field.name]) in (int, float)
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_number_goes_unchecked(name: str) -> None:
+    """Nothing negative has a meaning anywhere, nor what is no number; and a count must fit the compiled program."""
+    for value in (-1, 2**31) if NUMBERS[name] is int else (-1.0, math.nan, math.inf):
+        with pytest.raises(ComarlError, match=f"^{name}="):
+            check(with_settings(RunConfig(), {name: value}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"alpha": 0.0, "logit_penalty": 0.0, "opt_weight": 0.0, "nopt_weight": 0.0},
+        {"alpha": 1.0, "kernels": 1, "heads": 1, "lr_decay": 1.0},
+        {"priority_alpha": 0.0, "priority_beta": 1.0, "replay": "prioritised"},
+        {"burn_in": 63},
+        {"burn_in": 0, "cell": "mlp"},
+        {"returns": "n_step", "n_step": 1000},  # cut at the end of the sequence
+        {"learner": "pqn", "num_envs": 12, "minibatches": 12},
+        {"learner": "replay", "num_envs": 12, "minibatches": 8},  # of no concern to replay
+    ],
+    ids=str,
+)
+def test_values_at_the_edge_work(settings: dict[str, Any]) -> None:
+    check(with_settings(RunConfig(), settings))
 
 
 def test_a_configuration_survives_json() -> None:

@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,7 +18,11 @@ from jaxtyping import Array
 
 from comarl.algos.qlearning import Networks, QLearning, greedy
 from comarl.envs.base import make_timestep
-from comarl.mixers.base import MASKED, AbstractMixer, Joint, mask_unavailable
+from comarl.experiments.build import build_mixer
+from comarl.experiments.config import RunConfig
+from comarl.experiments.methods import METHODS
+from comarl.mixers.base import MASKED, AbstractMixer, CentralMixer, Joint, mask_unavailable
+from comarl.mixers.iql import IQL
 from comarl.mixers.qatten import Qatten
 from comarl.mixers.qmix import QMIX, QMIXNS, QMIXLin
 from comarl.mixers.qplex import QPLEX
@@ -194,18 +198,30 @@ def test_the_order_of_the_agents_does_not_matter(
 
 SIZES: dict[str, Any] = {"agents": N, "actions": A, "state": S, "obs": D, "hidden": H}
 STEPS: Joint = jax.tree.map(lambda *x: jnp.stack(x), *(random_joint(seed, **SIZES) for seed in range(20)))
+TAKEN = jax.vmap(lambda joint: joint.taken)(STEPS)
+
+
+class Slopes(NamedTuple):
+    """The loss's gradient, by what it can flow to."""
+
+    mixer: Any
+    q: Array
+    hidden: Array
+    y: Array
 
 
 @jax.jit
-def learn(mixer: AbstractMixer, steps: Joint) -> tuple[Array, Any]:
+def learn(mixer: AbstractMixer, steps: Joint) -> tuple[Array, Slopes]:
     """The loss of each of some joint steps, and the gradient of their sum."""
 
-    def loss(mixer: AbstractMixer) -> tuple[Array, Array]:
-        losses = jax.vmap(lambda joint: mixer.loss(joint, jnp.zeros(()))[0])(steps)
+    def loss(mixer: AbstractMixer, q: Array, hidden: Array, y: Array) -> tuple[Array, Array]:
+        moved = steps._replace(q=q, hidden=hidden)
+        losses = jax.vmap(lambda joint, y: mixer.loss(joint, y)[0])(moved, y)
         return losses.sum(), losses
 
-    gradient, losses = jax.grad(loss, has_aux=True)(mixer)
-    return losses, gradient
+    y = jnp.zeros(len(steps.q))
+    gradient, losses = jax.grad(loss, argnums=(0, 1, 2, 3), has_aux=True)(mixer, steps.q, steps.hidden, y)
+    return losses, Slopes(*gradient)
 
 
 @every_mixer
@@ -213,8 +229,45 @@ def test_every_parameter_is_learned(name: str) -> None:
     """The loss of a few joint steps moves every array of the mixer."""
     mixer = draw_mixer(name, 1)
     _, gradient = learn(mixer, STEPS)
-    assert all(leaf.any() for leaf in jax.tree.leaves(gradient))
-    assert jax.tree.structure(gradient) == jax.tree.structure(mixer)
+    assert all(leaf.any() for leaf in jax.tree.leaves(gradient.mixer))
+    assert jax.tree.structure(gradient.mixer) == jax.tree.structure(mixer)
+
+
+@every_mixer
+def test_gradients_flow_where_they_should(name: str) -> None:
+    """To what the agents did and, if a joint value reads them, to their hidden states; never to the target.
+
+    Utilities of other actions have a part only where the method compares: in QTRAN's conditions, and in QPLEX's
+    advantages unless these are constants.
+    """
+    mixer = draw_mixer(name, 1)
+    _, gradient = learn(mixer, STEPS)
+    assert not gradient.y.any()
+    by_agent = gradient.hidden.any((0, 2))
+    np.testing.assert_array_equal(by_agent, [isinstance(mixer, CentralMixer)] * N)
+    moved, taken, avail, q = (np.asarray(x) for x in (gradient.q != 0, TAKEN, STEPS.ts.avail, STEPS.q))
+    best = q == q.max(-1, keepdims=True)
+    match name:
+        case "qtran-base" | "qplex-no-stop":
+            assert (moved & ~taken).any()
+            assert not (moved & ~taken & ~best).any()
+        case "qtran-alt":  # the least gap is found at any action that is available
+            assert (moved & ~taken & ~best).any()
+            assert not (moved & ~avail).any()
+        case "qatten-masked":
+            choice = avail.sum(-1, keepdims=True) > 1
+            np.testing.assert_array_equal(moved, taken & (choice | ~choice.any(1, keepdims=True)))
+        case _:
+            np.testing.assert_array_equal(moved, taken)
+
+
+def test_no_method_is_left_out() -> None:
+    mixers = {
+        type(jax.eval_shape(functools.partial(build_mixer, RunConfig(method=method), SPEC), KEY)) for method in METHODS
+    }
+    assert mixers - {IQL} == {type(shapes(name)) for name in EVERY}
+    optimistic = {shapes(name).optimistic for name in EVERY if name.endswith("w-qmix")}
+    assert optimistic == {True, False}
 
 
 @every_mixer

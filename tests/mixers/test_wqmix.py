@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from comarl.mixers.base import Joint
 from comarl.mixers.qmix import QMIX
@@ -131,3 +132,24 @@ def test_utilities_learn_from_the_weighted_error_alone(optimistic: bool) -> None
     of_q, of_hidden = slopes(eqx.tree_at(lambda m: m.monotone, mixer, blank.monotone), joint.q, joint.hidden)
     assert not of_q.any()
     assert of_hidden.any()
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.1, 1e-4])
+def test_the_best_optimistic_fit_of_qmixs_class_may_miss_the_best_joint_action(alpha: float) -> None:
+    """The example of docs/methods/wqmix.md: whatever α is, the second row comes first, and its .9 is taken for the 1.
+
+    With rows and columns in the order of their utilities a table of QMIX's class is a constant, steps of the rows and
+    of the columns, and their kink, all but the first not negative.
+    """
+    payoff = np.array([[1.0, 0.0], [0.9, 0.9]])
+    parts = np.array([[1, -1, 0, 0, 0], [1, -1, 0, 1, 0], [1, -1, 1, 0, 0], [1, -1, 1, 1, 1]], float)
+    losses: dict[tuple[int, int], float] = {}
+    for row, column in np.ndindex(2, 2):  # the greedy ones
+        y = payoff[[1 - row, row]][:, [1 - column, column]].reshape(-1)
+        fit = np.zeros(4)
+        for _ in range(100):  # least squares, weighted anew until the weights stand still
+            root = np.sqrt(np.where(fit < y, 1.0, alpha))
+            fit = parts @ nnls(parts * root[:, None], y * root)[0]
+        losses[row, column] = float((np.where(fit < y, 1.0, alpha) * (fit - y) ** 2).sum())
+    assert min(losses, key=losses.__getitem__) == (1, 0)
+    assert losses[1, 0] < 0.99 * losses[0, 0]

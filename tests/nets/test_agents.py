@@ -13,6 +13,7 @@ from comarl.nets.agents import Agent, AgentCarry
 from comarl.nets.cells import CellKind
 from comarl.nets.sharing import Sharing
 from comarl.types import EnvSpec, TimeStep
+from tests.by_hand import layer_norm
 from tests.probes import random_parameters
 
 # As many steps as agents: a swap of the two axes would not show in a shape.
@@ -50,15 +51,21 @@ def dirty_carry(agent: Agent) -> AgentCarry:
 
 KINDS: list[CellKind] = ["gru", "lstm", "mlp"]
 SHARINGS: list[Sharing] = ["shared", "agent", "type"]
-CASES = [
-    *[(kind, sharing, True, True) for kind in KINDS for sharing in SHARINGS],
-    *[(kind, "shared", last_action, agent_id) for kind in KINDS for last_action, agent_id in ((0, 0), (1, 0), (0, 1))],
+CASES: list[dict[str, Any]] = [
+    *[{"kind": kind, "sharing": sharing} for kind in KINDS for sharing in SHARINGS],
+    *[
+        {"kind": kind, "last_action": last_action, "agent_id": agent_id}
+        for kind in KINDS
+        for last_action, agent_id in ((False, False), (True, False), (False, True))
+    ],
+    *[{"kind": kind, "layer_norm": True} for kind in KINDS],
+    {"sharing": "type", "layer_norm": True},
 ]
 
 
-@pytest.mark.parametrize(("kind", "sharing", "last_action", "agent_id"), CASES)
-def test_unrolling_is_stepping(kind: CellKind, sharing: Sharing, last_action: bool, agent_id: bool) -> None:
-    agent = make(kind=kind, sharing=sharing, last_action=bool(last_action), agent_id=bool(agent_id))
+@pytest.mark.parametrize("options", CASES, ids=lambda options: "-".join(map(str, options.values())))
+def test_unrolling_is_stepping(options: dict[str, Any]) -> None:
+    agent = make(**options)
     carry = dirty_carry(agent)
 
     def step(carry: AgentCarry, x: tuple[TimeStep, Array]) -> tuple[AgentCarry, Any]:
@@ -105,9 +112,13 @@ def values(agent: Agent, carry: AgentCarry | None = None, ts: TimeStep = TS, act
     return unroll(agent, agent.initial_carry() if carry is None else carry, ts, action).q
 
 
-def test_the_network_by_hand() -> None:
-    """Linear, ReLU, memory, Linear of (observation, last action, id); the memory is the feed-forward one here."""
-    agent = make(kind="mlp")
+@pytest.mark.parametrize("normal", [False, True], ids=["plain", "layer norm"])
+def test_the_network_by_hand(normal: bool) -> None:
+    """Linear, ReLU, memory, Linear of (observation, last action, id); the memory is the feed-forward one here.
+
+    Layer normalisation stands before the ReLU, and after the memory.
+    """
+    agent = make(kind="mlp", layer_norm=normal)
     body = jax.tree.map(np.asarray, agent.body.module)
     got = values(agent, dirty_carry(agent))
     last_action = np.stack([[1, 0, 1], [9, 9, 9], ACTION[1]])  # the second step is a first one: no last action
@@ -115,9 +126,35 @@ def test_the_network_by_hand() -> None:
         for i in range(N):
             done = [float(last_action[t, i] == a) for a in range(A)]
             x = np.concatenate([TS.obs[t, i], done, np.eye(N)[i]])
-            x = np.maximum(x @ body.encoder.weight + body.encoder.bias, 0)
+            x = x @ body.encoder.weight + body.encoder.bias
+            x = np.maximum(layer_norm(body.norms[0], x) if normal else x, 0)
             x = np.maximum(x @ body.cell.linear.weight + body.cell.linear.bias, 0)
+            x = layer_norm(body.norms[1], x) if normal else x
             np.testing.assert_allclose(got[t, i], x @ body.head.weight + body.head.bias, rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_memory_carries_on_is_not_normalised() -> None:
+    """Only what is read from it: the memory is the plain cell's on normalised inputs."""
+    agent = make(layer_norm=True)
+    cell, norms = agent.body.module.cell, agent.body.module.norms
+    carry, first = dirty_carry(agent), jax.tree.map(lambda x: x[:1], TS)
+    memory, out = jax.jit(lambda: agent.unroll(carry, first, ACTION[:0]))()
+    x = agent.body.module.encoder(agent._inputs(first, carry.last_action[None]))
+    plain, _ = cell.scan(carry.memory, cell.project(jax.nn.relu(norms[0](x))), jnp.zeros((1, N), bool))
+    np.testing.assert_allclose(memory, plain, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(memory, out.hidden[0], rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sharing"), [("gru", "shared"), ("lstm", "shared"), ("mlp", "shared"), ("gru", "type")]
+)
+def test_every_parameter_is_learned(kind: CellKind, sharing: Sharing) -> None:
+    """With layer normalisation, which has all that there is: each array, of each module where there are several."""
+    agent = make(kind=kind, sharing=sharing, layer_norm=True)
+    gradient = jax.jit(jax.grad(lambda agent: (values(agent, dirty_carry(agent)) ** 2).sum()))(agent)
+    modules = 1 if agent.body.owner is None else max(agent.body.owner) + 1
+    for leaf in jax.tree.leaves(gradient):
+        assert leaf.reshape(modules, -1).any(-1).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

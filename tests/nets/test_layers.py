@@ -1,10 +1,12 @@
-"""Linear layers and small networks."""
+"""Linear layers, layer normalisation and small networks."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from comarl.nets.layers import MLP, Linear
+from comarl.nets.layers import MLP, LayerNorm, Linear
+from tests.by_hand import layer_norm
+from tests.probes import random_parameters
 
 KEY = jax.random.key(0)
 
@@ -31,6 +33,24 @@ def test_initialisation_is_uniform_within_one_over_the_root_of_the_inputs() -> N
         assert 0.9 * bound < jnp.abs(w).max() <= bound
     # The standard deviation of a uniform variable on ±b is b / √3.
     np.testing.assert_allclose(layer.weight.std(), bound / 3**0.5, rtol=0.01)
+
+
+def test_layer_norm_is_its_formula_on_any_leading_axes() -> None:
+    norm = random_parameters(lambda: LayerNorm(5))
+    x = np.array(3 + 2 * jax.random.normal(KEY, (2, 3, 5)))
+    x[0, 0] = 1e-3 * np.arange(5)  # of variance 2e-6: what is added under the root counts
+    x[0, 1] = 7.0  # no variance at all
+    got = jax.jit(lambda norm, x: norm(x))(norm, jnp.asarray(x))
+    for row in np.ndindex(2, 3):
+        np.testing.assert_allclose(got[row], layer_norm(norm, x[row]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(got[0, 1], norm.shift)
+    np.testing.assert_allclose(norm(jnp.asarray(x[1, 2])), got[1, 2], rtol=1e-5, atol=1e-6)
+
+
+def test_layer_norm_begins_with_no_scale_and_no_shift() -> None:
+    y = LayerNorm(7)(10 * jax.random.normal(KEY, (4, 7)) - 3)
+    np.testing.assert_allclose(y.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(y.std(-1), 1, rtol=1e-4)
 
 
 def test_mlp_has_relu_between_its_layers_and_not_after_them() -> None:

@@ -1,10 +1,13 @@
 """The three rules of modules: a module is its parameters and nothing else."""
 
+import importlib
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
@@ -20,7 +23,7 @@ from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
 from comarl.nets.cells import make_cell
 from comarl.nets.critics import JointValue
-from comarl.nets.layers import MLP
+from comarl.nets.layers import MLP, LayerNorm
 from comarl.types import EnvSpec
 
 KEY = jax.random.key(0)
@@ -37,8 +40,11 @@ MODULES: dict[str, Callable[[], Any]] = {
         for kind in ("gru", "lstm", "mlp")
         for sharing in ("shared", "agent", "type")
     },
+    "agent-layer-norm": lambda: Agent(SPEC, key=KEY, sharing="type", layer_norm=True),
     **{f"cell-{kind}": lambda kind=kind: make_cell(kind, 3, 4, key=KEY) for kind in ("gru", "lstm", "mlp")},
     "net-mlp": lambda: MLP((3, 4, 2), key=KEY),
+    "net-layer-norm": lambda: LayerNorm(3),
+    "net-joint-value": joint_value,
     "iql": IQL,
     "vdn": VDN,
     "vdn-s": lambda: VDNS(5, key=KEY),
@@ -51,9 +57,32 @@ MODULES: dict[str, Callable[[], Any]] = {
     "qatten-plain": lambda: Qatten(SPEC, weighted_heads=False, key=KEY),
     "qtran-base": lambda: QTRANBase(joint_value(), MLP((5, 4, 1), key=KEY), 1.0, 0.1),
     "qtran-alt": lambda: QTRANAlt(joint_value(), None, 1.0, 0.1),
+    "cw-qmix": lambda: WeightedQMIX(QMIX(3, 5, key=KEY), joint_value(), 0.1, optimistic=False),
     "ow-qmix": lambda: WeightedQMIX(QMIX(3, 5, key=KEY), joint_value(), 0.1, optimistic=True),
 }
 SOURCE = Path(comarl.types.__file__).parent
+
+
+def kinds(module: Any) -> Iterator[type]:
+    """The class of a module and of those within it."""
+    if isinstance(module, tuple):
+        for part in module:
+            yield from kinds(part)
+    elif isinstance(module, eqx.Module):
+        yield type(module)
+        for part in vars(module).values():
+            yield from kinds(part)
+
+
+def test_no_module_is_left_out() -> None:
+    """Every class of mixers and networks that can be made stands in the list above, alone or in another one."""
+    files = [file for package in ("mixers", "nets") for file in (SOURCE / package).glob("[!_]*.py")]
+    sources = [importlib.import_module(f"comarl.{file.parent.name}.{file.stem}") for file in files]
+    classes = {c for source in sources for _, c in inspect.getmembers(source, inspect.isclass)}
+    concrete = {c for c in classes if issubclass(c, eqx.Module) and not inspect.isabstract(c)} - {eqx.Module}
+    assert len(concrete) > 20
+    listed = {kind for make in MODULES.values() for kind in kinds(jax.eval_shape(make))}
+    assert concrete == listed
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -10,7 +10,15 @@ from rich.console import Console
 from comarl.errors import ComarlError
 from comarl.experiments.runner import Silent
 from comarl.report import regret
-from comarl.report.regret import described, draw_payoffs, figure_of, print_regret, regrets_of, run_regret
+from comarl.report.regret import (
+    best_fit_optimal,
+    described,
+    draw_payoffs,
+    figure_of,
+    print_regret,
+    regrets_of,
+    run_regret,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +54,25 @@ def test_vdns_regret_is_that_of_the_least_squares_fit() -> None:
         expected.append(payoff.max() - payoff[greedy])
     assert any(expected)
     np.testing.assert_allclose(regrets_of("vdn", payoffs, 0), expected)
+
+
+def test_share_of_the_best_fits() -> None:
+    payoffs = draw_payoffs("normal", 12, 2, 3, seed=4)
+    expected = np.mean([p[p.mean(1).argmax(), p.mean(0).argmax()] == p.max() for p in payoffs])
+    assert 0 < expected < 1
+    for method in ("iql", "vdn", "qatten"):
+        assert best_fit_optimal(method, payoffs) == pytest.approx(expected, abs=1e-6)
+    assert best_fit_optimal("joint", payoffs) == best_fit_optimal("qplex", payoffs) == 1
+    assert best_fit_optimal("ow-qmix", payoffs) is None
+    assert best_fit_optimal("vdn", draw_payoffs("normal", 2, 3, 3, seed=0)) is None
+    assert best_fit_optimal("vdn", draw_payoffs("normal", 2, 2, 4, seed=0)) is None
+
+
+def test_tied_greedy_joint_actions_count_by_their_share() -> None:
+    """In the second game B and C tie for both agents under VDN."""
+    payoffs = np.array([[[0, 0, 0], [0, 2, 1], [0, 1, 1.0]], [[0, 0, 0], [0, 3, 1], [0, 1, 3.0]]], np.float32)
+    assert best_fit_optimal("vdn", payoffs[1:]) == 0.5  # BB and CC are both the best, BC and CB are not
+    assert best_fit_optimal("vdn", payoffs) == 0.75
 
 
 def test_payoffs_are_drawn_as_they_are_called() -> None:
@@ -93,7 +120,7 @@ def test_table(result: dict[str, Any]) -> None:
     print_regret(result, Console(file=out, width=100))
     lines = [line.split() for line in out.getvalue().splitlines()]
     assert "payoffs uniform in [0, 1], seed 3" in out.getvalue()
-    assert ["joint", "100%", "0.000", "[0.000,", "0.000]"] in lines
+    assert ["joint", "100%", "100%", "0.000", "[0.000,", "0.000]"] in lines
     assert any(line[:2] == ["random", "play"] for line in lines)
 
 
@@ -107,11 +134,12 @@ def test_picture_has_a_bar_per_method(result: dict[str, Any]) -> None:
     ("sizes", "line"),
     [
         ({"games": 0}, "games=0: must be positive"),
+        ({"games": 10**11}, "games=100000000000: at most 10000"),
         ({"agents": 0}, "agents=0: must be positive"),
         ({"seed": -1}, "seed=-1: must not be negative"),
         ({"actions": 11, "agents": 3}, "1331 joint actions"),
     ],
 )
-def test_mistakes(sizes: dict[str, int], line: str) -> None:
+def test_mistakes(sizes: dict[str, Any], line: str) -> None:
     with pytest.raises(ComarlError, match=line):
         run_regret(("vdn",), Silent(), **sizes)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from comarl.training.evaluate import Episodes, evaluation_keys, play, record
+from comarl.training.evaluate import Episodes, evaluation_key, evaluation_keys, play, record
 from comarl.types import TimeStep
 from tests.probes import Lottery, Recall
 
@@ -84,6 +84,7 @@ def test_is_greedy_unless_asked_to_explore(highest: Episodes) -> None:
 
 def test_more_episodes_begin_with_the_same_ones() -> None:
     np.testing.assert_array_equal(jax.random.key_data(KEYS)[:5], jax.random.key_data(evaluation_keys(5)))
+    np.testing.assert_array_equal(jax.random.key_data(KEYS[3]), jax.random.key_data(evaluation_key(3)))
     assert len({tuple(k) for k in jax.random.key_data(KEYS).tolist()}) == E
 
 

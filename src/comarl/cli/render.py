@@ -9,6 +9,7 @@ import tyro
 from comarl.cli.output import showing_progress
 from comarl.cli.parse import parse, require_env
 from comarl.errors import ComarlError
+from comarl.experiments.folder import require_episode
 
 ENDINGS = (".gif", ".png")
 
@@ -28,11 +29,11 @@ class Render:
         str | None, tyro.conf.arg(metavar="POLICY", help_behavior_hint="(default: a run's own, else random)")
     ] = None
     """A fixed policy: random, or one that the environment brings, such as heuristic or optimal."""
-    seed: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the first)")] = None
+    seed: Annotated[int | None, tyro.conf.arg(metavar="K", help_behavior_hint="(default: the first)")] = None
     """Which seed of a run plays."""
-    episode: int = 0
+    episode: Annotated[int, tyro.conf.arg(metavar="E")] = 0
     """Which episode of those that evaluations play, counted from 0."""
-    step: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: the last)")] = None
+    step: Annotated[int | None, tyro.conf.arg(metavar="T", help_behavior_hint="(default: the last)")] = None
     """Which step a .png shows."""
 
 
@@ -68,8 +69,7 @@ def _require_sense(args: Render) -> None:
             raise ComarlError(f"--seed is of a run's learners, and {args.what} is an environment: choose an --episode")
     if args.out is not None and args.out.suffix not in ENDINGS:
         raise ComarlError(f"cannot write {args.out}: use a name that ends with .gif (episode) or .png (one step)")
-    if args.episode < 0:
-        raise ComarlError(f"episode={args.episode}: they are counted from 0")
+    require_episode(args.episode)
 
 
 def _default_file(what: str, is_run: bool) -> Path:

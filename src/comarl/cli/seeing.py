@@ -8,12 +8,12 @@ import tyro
 
 from comarl.cli.output import JsonFlag, reporting, showing_progress, table_console
 from comarl.cli.parse import parse
-from comarl.experiments.folder import load_config
+from comarl.experiments.folder import load_config, require_episode
 from comarl.experiments.methods import require_method
 from comarl.report import attention as attentions
 from comarl.report import regret as regrets
 from comarl.report import surface as surfaces
-from comarl.report.figures import require_matplotlib
+from comarl.report.figures import require_picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ def surface(words: list[str]) -> int:
     """Fit, draw, and name the file."""
     args = parse(Surface, "comarl surface", words)
     surfaces.require_names(args.game, args.methods)
-    require_matplotlib()
+    require_picture(args.out)
     with reporting(args.json) as report:
         with showing_progress() as progress:
             result = surfaces.run_surface(args.game, args.methods, progress)
@@ -76,7 +76,7 @@ def regret(words: list[str]) -> int:
         require_method(method)
     regrets.require_sizes(args.games, args.agents, args.actions, args.seed)
     if args.out:
-        require_matplotlib()
+        require_picture(args.out)
     with reporting(args.json) as report:
         with showing_progress() as progress:
             result = regrets.run_regret(
@@ -88,9 +88,10 @@ def regret(words: list[str]) -> int:
                 payoffs=args.payoffs,
                 seed=args.seed,
             )
-        regrets.print_regret(result, table_console())
         if args.out:
             regrets.draw_regret(result, args.out)
+        regrets.print_regret(result, table_console())
+        if args.out:
             print(f"wrote {args.out}")
         report({**result, "file": str(args.out) if args.out else None})
     return 0
@@ -116,8 +117,9 @@ def attention(words: list[str]) -> int:
     """Play, draw, and name the file."""
     args = parse(Attention, "comarl attention", words)
     attentions.require_attentive(load_config(args.run))
-    require_matplotlib()
+    require_episode(args.episode)
     out = args.out or args.run / "attention.png"
+    require_picture(out)
     with reporting(args.json) as report:
         with showing_progress() as progress:
             result = attentions.run_attention(args.run, args.seed, args.episode, progress)

@@ -7,9 +7,9 @@ import tyro
 
 from comarl.cli.output import JsonFlag, reporting, showing_progress, table_console
 from comarl.cli.parse import parse
-from comarl.errors import ComarlError, unknown_name
+from comarl.errors import ComarlError
 from comarl.experiments.methods import require_method
-from comarl.report.tables import DEFAULT_METHODS, GAMES, print_tables, run_tables
+from comarl.report.tables import DEFAULT_METHODS, GAMES, print_tables, run_tables, unknown_game
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,6 @@ def _require_names(args: Tables) -> None:
     if not args.game:
         raise ComarlError(f"comarl tables: which GAME? One of {', '.join(GAMES)}")
     if args.game not in GAMES:
-        raise unknown_name("game", args.game, GAMES)
+        raise unknown_game(args.game)
     for method in args.methods:
         require_method(method)

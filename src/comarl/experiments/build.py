@@ -232,6 +232,17 @@ def build_qlearning(config: RunConfig, spec: EnvSpec) -> QLearning:
     )
 
 
+def _chunk(steps: int, eval_every: int, per_iteration: int) -> int:
+    """Iterations between evaluations; a run is made of whole chunks.
+
+    One that is not longer than ``eval_every`` is a single chunk of all its steps: a chunk that is rounded down would
+    be trained twice.
+    """
+    if steps <= eval_every:
+        return math.ceil(steps / per_iteration)
+    return max(1, round(eval_every / per_iteration))
+
+
 def build_driver(config: RunConfig, env: Env) -> OnDevice:
     """The compiled loop for that environment."""
     per_iteration = config.num_envs * config.length
@@ -247,7 +258,6 @@ def build_driver(config: RunConfig, env: Env) -> OnDevice:
         learner,
         num_envs=config.num_envs,
         length=config.length,
-        # A run shorter than eval_every is evaluated at its end, not trained on until then.
-        iterations=max(1, round(min(config.eval_every, config.steps) / per_iteration)),
+        iterations=_chunk(config.steps, config.eval_every, per_iteration),
         episodes=config.eval_episodes,
     )

@@ -274,9 +274,10 @@ def check(config: RunConfig) -> None:
         if value < 0:
             raise ComarlError(f"{name}={value}: must not be negative")
     # Counters are 32 bits wide: beyond them ε would start anew and seeds would not fit.
+    limit = MAX_COUNT - min(config.seeds, MAX_COUNT // 2)
     for name, value in (positive | counted).items():
-        if isinstance(value, int) and value >= MAX_COUNT - config.seeds:
-            raise ComarlError(f"{name}={value}: must be below {MAX_COUNT - config.seeds}")
+        if isinstance(value, int) and value >= limit:
+            raise ComarlError(f"{name}={value}: must be below {limit}")
     if learner.learning_starts >= config.steps:
         raise ComarlError(
             f"learning_starts={learner.learning_starts} is not below steps={config.steps}: nothing would be learned"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from comarl.errors import ComarlError
-from comarl.experiments.config import GROUPS, RunConfig, from_json, to_json
+from comarl.experiments.config import GROUPS, MAX_COUNT, RunConfig, from_json, to_json
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "learning_curve.png")
 """What a run writes, beside a folder ``seed_K`` for each seed and, if asked, ``tensorboard``."""
@@ -42,6 +42,16 @@ def require_seed(folder: Path, config: RunConfig, seed: int | None) -> int:
     if seed not in seeds:
         raise ComarlError(f"{folder} has the seeds {', '.join(map(str, seeds))}, not {seed}")
     return seed
+
+
+def require_episode(episode: int) -> None:
+    """Refuse an episode that no evaluation can play.
+
+    Raises:
+        ComarlError: if its number is negative, or does not fit into 32 bits.
+    """
+    if not 0 <= episode < MAX_COUNT:
+        raise ComarlError(f"episode={episode}: they are counted from 0, and there are {MAX_COUNT}")
 
 
 def claim_folder(config: RunConfig) -> Path:

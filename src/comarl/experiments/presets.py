@@ -63,7 +63,7 @@ CHECKERS = GRID | {
     "eval_every": 50_000,
 }
 HERE = "tuned for two CPU cores, docs/tuning.md"
-GAMES_HERE = "uniform data as in the QMIX paper, §5; rates tuned here"
+GAMES_HERE = "QMIX paper, §5; rates tuned here"
 
 POLICY: dict[str, Any] = {
     "num_envs": 64,

@@ -13,7 +13,7 @@ from comarl.experiments.build import build_env
 from comarl.experiments.folder import load_config
 from comarl.experiments.runner import load_policies
 from comarl.training.baselines import baselines
-from comarl.training.evaluate import Moment, evaluation_keys, record
+from comarl.training.evaluate import Moment, evaluation_key, record
 
 
 class Recorded(NamedTuple):
@@ -52,7 +52,7 @@ def play_episode(what: str, policy: str | None = None, seed: int | None = None, 
     else:
         words = policy or "random"
         player = _fixed(env, words)
-    key = evaluation_keys(episode + 1)[episode]
+    key = evaluation_key(episode)
     return Recorded(env, words, record(env, player, key), is_run)
 
 

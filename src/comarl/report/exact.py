@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.optimize import nnls
 
 Matrix = Float[np.ndarray, "A A"]
 JointAction = tuple[int, int]
@@ -258,6 +257,8 @@ Orders = tuple[tuple[int, ...], tuple[int, ...]]
 
 def _fit_in_order(target: Matrix, order: Orders, kinks: Bool[np.ndarray, " K"] | None) -> Matrix:
     """The best table of one cone, with some of the kinks left out."""
+    from scipy.optimize import nnls  # a second that the command line's quick answers do not wait for
+
     design = _steps_and_kinks(len(target), kinks)
     index = np.ix_(*order)
     table = np.empty_like(target)

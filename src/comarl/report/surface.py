@@ -41,7 +41,7 @@ def require_names(game: str, methods: tuple[str, ...]) -> None:
         ComarlError: for an unknown game or method, or for a method without a value made of utilities.
     """
     if game not in GAMES:
-        raise unknown_name("matrix game", game, GAMES)
+        raise unknown_name("matrix game", game, GAMES, f"one of {', '.join(GAMES)}")
     for name in methods:
         require_method(name)
         if name not in FACTORED:
@@ -182,6 +182,12 @@ def figure_of(result: dict[str, Any]) -> Any:
     return figure
 
 
+def _best(payoff: np.ndarray) -> tuple[int, int]:
+    """The joint action that pays most: it is named beside the greedy one, which is another where the fit fails."""
+    row, column = np.unravel_index(int(payoff.argmax()), payoff.shape)
+    return int(row), int(column)
+
+
 def _limits(result: dict[str, Any]) -> tuple[float, float]:
     """The common vertical axis: all payoffs and all fitted values."""
     values = np.concatenate([np.ravel(result["payoffs"]), *(np.ravel(fit["table"]) for fit in result["fits"])])
@@ -212,8 +218,11 @@ def _draw_panel(axes: Any, fit: dict[str, Any], payoff: np.ndarray, limits: tupl
     axes.scatter(x, y, payoff, color=COLOURS[1], depthshade=False, s=22, zorder=3, label="payoff of a joint action")
     row, column = fit["greedy"]
     greedy = (x[row, column], y[row, column], payoff[row, column])
-    axes.scatter(*greedy, facecolor="none", edgecolor="black", s=90, depthshade=False, zorder=4, label="greedy one")
-    axes.text(*greedy, f"   {_letters(fit['greedy'])}", zorder=5, fontsize=9)
+    axes.scatter(
+        *greedy, facecolor="none", edgecolor="black", s=90, depthshade=False, zorder=4, label="the greedy joint action"
+    )
+    for named in {(row, column), _best(payoff)}:
+        axes.text(x[named], y[named], payoff[named], f"   {_letters(list(named))}", zorder=5, fontsize=9)
     axes.set_title(
         f"{fit['method']}\nmean squared error {fit['mse']:.2f}, greedy payoff {fit['greedy_payoff']:g}", fontsize=9
     )

@@ -55,6 +55,11 @@ GAMES = {
 }
 
 
+def unknown_game(name: str) -> ComarlError:
+    """The error for a game without tables, which lists those that have them."""
+    return unknown_name("game", name, GAMES, f"one of {', '.join(GAMES)}")
+
+
 def run_tables(game: str, methods: list[str], seeds: int, progress: "Progress") -> dict[str, Any]:
     """Train each method with its preset on a game of :data:`GAMES` and read its tables off the trained networks.
 
@@ -76,7 +81,7 @@ def run_tables(game: str, methods: list[str], seeds: int, progress: "Progress") 
         ComarlError: for an unknown game or method, or if there is no seed.
     """
     if game not in GAMES:
-        raise unknown_name("game", game, GAMES)
+        raise unknown_game(game)
     methods = list(dict.fromkeys(methods)) or DEFAULT_METHODS
     for method in methods:
         if not require_method(method).values:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from comarl.algos.base import Policy
 from comarl.envs.base import Env, select
@@ -51,7 +51,12 @@ class Moment(NamedTuple):
 
 def evaluation_keys(episodes: int) -> Key[Array, " E"]:
     """The fixed keys of ``episodes`` episodes; the first ones stay the same when more are asked for."""
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(EVALUATION_SEED), jnp.arange(episodes))
+    return jax.vmap(evaluation_key)(jnp.arange(episodes))
+
+
+def evaluation_key(episode: int | Int[Array, ""]) -> PRNGKeyArray:
+    """The key of one of these episodes, counted from 0."""
+    return jax.random.fold_in(jax.random.key(EVALUATION_SEED), episode)
 
 
 def play(env: Env, policy: Policy, keys: Key[Array, " E"], *, explore: bool = False) -> Episodes:

@@ -31,6 +31,36 @@ def crowded(env: Smax, seed: int) -> Array:
     )
 
 
+def test_an_agents_unit_is_its_own_part_of_the_state(smax: Smax) -> None:
+    """Each ally's features of JaxMARL's world state, scaled by hand; enemies have features and are no agents."""
+    sim, world = smax.units, crowded(smax, 3)
+    with jax.numpy_rank_promotion("allow"):
+        theirs = np.asarray(sim.get_world_state(world))
+    ours = np.asarray(global_state(sim, world))
+    width = 4 + sim.unit_type_bits  # health, x, y, cooldown, and one bit for each type
+    assert len(smax.spec.units) == smax.spec.num_agents == sim.num_allies < sim.num_agents
+    for i, (start, stop) in enumerate(smax.spec.units):
+        health, x, y, cooldown, *kind = theirs[i * width : (i + 1) * width]
+        length = sim.unit_type_weapon_cooldowns[world.unit_types[i]]
+        by_hand = [health, x / sim.map_width, y / sim.map_height, max(cooldown, 0.0) / length, *kind]
+        np.testing.assert_allclose(ours[start:stop], by_hand, rtol=1e-5, atol=1e-6)
+        assert bool(ours[start:stop].any()) == bool(world.unit_alive[i])
+
+
+@pytest.mark.parametrize("unit", [0, 3, 4, 9])
+def test_what_happens_to_a_unit_shows_in_its_own_part_alone(smax: Smax, unit: int) -> None:
+    world = crowded(smax, 1)
+    moved = world.replace(
+        unit_positions=world.unit_positions.at[unit].add(1.0),
+        unit_health=world.unit_health.at[unit].multiply(0.5),
+        unit_alive=world.unit_alive.at[unit].set(True),
+    )
+    changed = np.flatnonzero(global_state(smax.units, world) != global_state(smax.units, moved))
+    parts = [i for i, (start, stop) in enumerate(smax.spec.units) if ((changed >= start) & (changed < stop)).any()]
+    assert changed.size > 0
+    assert parts == ([unit] if unit < smax.spec.num_agents else [])
+
+
 def test_the_global_state_is_jaxmarls_scaled(smax: Smax) -> None:
     world = crowded(smax, 1)
     with jax.numpy_rank_promotion("allow"):

@@ -1,0 +1,75 @@
+"""The picture of a mixer's weights over an episode: what it says, from results made by hand."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from comarl.report.attention import figure_of
+
+STEPS, AGENTS = 5, 3
+
+
+def result(method: str, weights: np.ndarray, **changes: Any) -> dict[str, Any]:
+    """An episode in which the agents took the actions 0, 4 and 9, and the last one had no choice."""
+    return {
+        "method": method,
+        "env": "somewhere",
+        "seed": 0,
+        "episode": 0,
+        "length": STEPS,
+        "return": 1.0,
+        "outcome": {},
+        "weights": weights.tolist(),
+        "rewards": [0.0] * STEPS,
+        "actions": [[0, 4, 9]] * STEPS,
+        "action_names": None,
+        "forced": [[False, False, True]] * STEPS,
+    } | changes
+
+
+def legend(figure: Any) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def shares() -> np.ndarray:
+    return np.random.default_rng(0).dirichlet([1] * AGENTS, size=(STEPS, 2))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"), [(None, ["action 0", "action 4"]), (list("stuvwxyzab"), ["0 s", "4 w"])]
+)
+def test_legend_names_the_chosen_actions(names: list[str] | None, expected: list[str]) -> None:
+    said = legend(figure_of(result("qatten", shares(), action_names=names)))
+    assert said == [*expected, "only one was available"]
+
+
+def test_colours_of_shares_are_centred_on_equal_ones() -> None:
+    figure = figure_of(result("qatten", shares()))
+    for axes in figure.axes[:2]:
+        low, high = axes.images[0].get_clim()
+        assert (low + high) / 2 == pytest.approx(1 / AGENTS)
+        assert low <= shares().min()
+        assert high >= shares().max()
+    assert "equal shares: 0.333" in figure.axes[-1].get_ylabel()
+
+
+def test_equal_shares_are_one_colour() -> None:
+    figure = figure_of(result("qatten", np.full((STEPS, 2, AGENTS), 1 / AGENTS) + 1e-7))
+    low, high = figure.axes[0].images[0].get_clim()
+    assert high - low == pytest.approx(2e-3)
+
+
+def test_colours_of_other_weights_reach_from_the_least_to_the_most() -> None:
+    weights = np.linspace(0.5, 3, STEPS * AGENTS).reshape(STEPS, 1, AGENTS)
+    figure = figure_of(result("qplex", weights, forced=[[False] * AGENTS] * STEPS))
+    assert figure.axes[0].images[0].get_clim() == (0.5, 3)
+    assert "equal" not in figure.axes[-1].get_ylabel()
+    assert legend(figure) == ["action 0", "action 4", "action 9"]
+
+
+def test_an_action_has_the_colour_of_its_legend() -> None:
+    figure = figure_of(result("qatten", shares()))
+    image = figure.axes[3].images[0]
+    for patch, action in zip(figure.legends[0].get_patches(), (0, 4), strict=False):
+        np.testing.assert_allclose(image.cmap(image.norm(action)), patch.get_facecolor(), atol=0.01)
