@@ -1,6 +1,6 @@
 """What values are measured in: running mean and spread of their targets."""
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -23,7 +23,7 @@ class ValueScale(NamedTuple):
     weight: Float[Array, ""]
 
     @classmethod
-    def fresh(cls, agents: int) -> Self:
+    def fresh(cls, agents: int) -> "ValueScale":
         """Nothing seen yet."""
         return cls(jnp.zeros(agents), jnp.ones(agents), jnp.zeros(()))
 

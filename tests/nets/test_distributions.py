@@ -1,0 +1,47 @@
+"""Distributions over available actions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import chisquare
+from scipy.stats import entropy as entropy_of
+
+from comarl.nets.distributions import chosen, entropy, log_probabilities, mode, sample
+
+LOGITS = jnp.array([[0.3, -1.0, 2.0, 50.0], [0.0, 0.0, 1.0, 0.0]])
+AVAIL = jnp.array([[True, True, True, False], [False, True, False, False]])
+P = np.zeros((2, 4))
+P[0, :3] = np.exp([0.3, -1.0, 2.0]) / np.exp([0.3, -1.0, 2.0]).sum()
+P[1, 1] = 1
+
+
+def test_probabilities_entropy_mode() -> None:
+    log_p = log_probabilities(LOGITS, AVAIL)
+    np.testing.assert_allclose(np.exp(log_p), P, rtol=1e-5)
+    np.testing.assert_allclose(entropy(log_p), [entropy_of(P[0]), 0], atol=1e-6)
+    np.testing.assert_array_equal(mode(log_p), [2, 1])
+    np.testing.assert_allclose(chosen(log_p, jnp.array([0, 1])), np.log(P[[0, 1], [0, 1]]), rtol=1e-5, atol=1e-6)
+
+
+def test_draws_have_these_probabilities() -> None:
+    log_p = jnp.broadcast_to(log_probabilities(LOGITS, AVAIL), (3000, 2, 4))
+    drawn = np.asarray(sample(log_p, jax.random.key(0)))
+    assert (drawn[:, 1] == 1).all()
+    counts = np.bincount(drawn[:, 0], minlength=4)
+    assert counts[3] == 0
+    assert chisquare(counts[:3], 3000 * P[0, :3]).pvalue > 0.01
+
+
+def test_gradients_are_finite_and_leave_unavailable_actions_alone() -> None:
+    def both(logits: jax.Array) -> jax.Array:
+        log_p = log_probabilities(logits, AVAIL)
+        return entropy(log_p).sum() + chosen(log_p, jnp.array([0, 1])).sum()
+
+    gradient = np.asarray(jax.grad(both)(LOGITS))
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(gradient[~np.asarray(AVAIL)], 0)
+    assert np.abs(gradient[0, :3]).min() > 0
+    # -Σ p log p falls by p (log p + H) where a logit rises; the chosen one's log p rises by 1 - p.
+    h = entropy_of(P[0])
+    by_hand = -P[0, :3] * (np.log(P[0, :3]) + h) - P[0, :3] + [1, 0, 0]
+    np.testing.assert_allclose(gradient[0, :3], by_hand, atol=1e-5)
