@@ -11,6 +11,7 @@ import pytest
 from comarl.envs.wrappers import OneAgent
 from comarl.experiments import build
 from comarl.experiments.build import (
+    build_algorithm,
     build_driver,
     build_env,
     build_mixer,
@@ -20,6 +21,7 @@ from comarl.experiments.build import (
 )
 from comarl.experiments.config import LearnerConfig, RunConfig, with_settings
 from comarl.experiments.methods import METHODS
+from comarl.experiments.presets import resolve
 from comarl.memory.replay import make_replay
 from comarl.mixers.iql import IQL
 from comarl.mixers.qatten import Qatten
@@ -160,9 +162,22 @@ def mixer_of(method: str, **settings: Any) -> Any:
     return jax.eval_shape(lambda: build_mixer(config, Lottery().spec, KEY))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.values])
 def test_every_method_has_its_mixer(method: str) -> None:
     assert type(mixer_of(method)) is CLASSES[method]
+
+
+@pytest.mark.parametrize(
+    ("method", "sees"),
+    [("ippo", "observation"), ("mappo", "state"), ("ia2c", "observation"), ("maa2c", "state")],
+)
+def test_every_policy_has_its_critic(method: str, sees: str) -> None:
+    config = with_settings(resolve(method, "two-step", {}), {"hidden": 5, "sharing": "agent"})
+    networks: Any = jax.eval_shape(lambda: build_algorithm(config, Lottery().spec).init(KEY).networks)
+    assert networks.critic.sees == sees
+    # Its own features and its index; a network per agent.
+    assert networks.critic.body.module.encoder.weight.shape == (2, (3 if sees == "state" else 4) + 2, 5)
+    assert networks.actor.body.module.head.weight.shape == (2, 5, 3)
 
 
 def widths(net: Any) -> list[tuple[int, ...]]:

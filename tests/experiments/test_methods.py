@@ -20,10 +20,10 @@ def test_methods_are_found_by_their_exact_names() -> None:
 def test_rewards_per_agent_are_for_values_per_agent(method: str) -> None:
     require_team_reward(method, "mean")
     require_team_reward(method, "sum")
-    if method == "iql":
+    if method in ("iql", "ippo", "mappo", "ia2c", "maa2c"):
         require_team_reward(method, "individual")
     else:
-        with pytest.raises(ComarlError, match="--team-reward mean or sum, or a method of iql"):
+        with pytest.raises(ComarlError, match="--team-reward mean or sum, or a method of iql, ippo, mappo"):
             require_team_reward(method, "individual")
 
 
@@ -51,11 +51,28 @@ def test_a_learner_brings_defaults_under_those_of_its_own_presets(monkeypatch: p
     assert resolve("vdn", "rware/tiny-2ag", {}) == RunConfig(method="vdn", env="rware/tiny-2ag")
 
 
+def test_a_method_has_a_usual_learner() -> None:
+    assert resolve("mappo", "two-step", {}).learner.learner == "ppo"
+    a2c = resolve("maa2c", "two-step", {})
+    assert (a2c.learner.learner, a2c.learner.epochs, a2c.learner.minibatches) == ("a2c", 1, 1)
+    assert (str(a2c.folder), str(resolve("qmix", "two-step", {"learner": "pqn"}).folder)) == (
+        "runs/maa2c-two-step",
+        "runs/qmix-pqn-two-step",
+    )
+
+
 def test_learners_that_make_no_sense_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    for method in METHODS:
+    for method in ("qmix", "joint"):
         require_learner(method, "replay")
+        require_learner(method, "pqn")
+        with pytest.raises(ComarlError, match=r"no policy whose gradient .* \(use --learner replay or pqn\)"):
+            require_learner(method, "ppo")
+    require_learner("mappo", "ppo")
+    for learner in ("replay", "pqn", "a2c"):
+        with pytest.raises(ComarlError, match=r"that of the policy which took the steps.* \(use --learner ppo\)"):
+            require_learner("mappo", learner)
     monkeypatch.setitem(METHODS, "odd", Method("x", "y", refuses={"pqn": "it needs a replay"}))
-    assert METHODS["odd"].learners == ["replay"]
+    assert METHODS["odd"].learners == ["replay", "ppo", "a2c"]
     require_learner("odd", "replay")
     with pytest.raises(ComarlError, match="'odd' does not learn with pqn: it needs a replay"):
         require_learner("odd", "pqn")

@@ -44,6 +44,9 @@ class Counting:
     def schedules(self, env_steps: int) -> dict[str, float]:
         return {}
 
+    def annotate(self, state: Any, trajectory: Trajectory) -> Trajectory:
+        return trajectory._replace(notes=state)
+
     def update(self, state: Any, batch: Batch, key: Array) -> Update:
         shown = {"batch": batch.trajectory.ts.obs.mean(), "weight": batch.weight.mean(), "where": batch.where}
         return Update(state + 1, {"number": state, "noise": jax.random.uniform(key), **shown}, state[None] + 1)
@@ -69,6 +72,11 @@ def test_learns_from_what_was_just_stored() -> None:
     assert memory.data.ts.obs.mean() == 7
     assert metrics["batch"] == 7
     assert metrics["number"] == np.mean([0, 1, 2, 3])  # the mean over this iteration's updates
+
+
+def test_notes_are_made_before_the_first_update() -> None:
+    _, memory, _ = learner(4, 0).step(jnp.asarray(5.0), EMPTY, trajectory(7), jnp.asarray(0), KEY)
+    assert memory.data.notes == 5
 
 
 def test_draws_are_numbered_and_priorities_carried_from_one_to_the_next() -> None:
