@@ -66,7 +66,7 @@ FAULTS = [
     ),
     Fault(
         "test_auto_reset_boundary_learned_across",
-        "algos/qlearning.py",
+        "algos/sequences.py",
         "jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(mask.sum(), 1)",
         "jnp.mean(x)",
         "in the loss",
@@ -147,10 +147,11 @@ FAULTS = [
     ),
     Fault(
         "test_attention_neither_trained_nor_copied",
-        "algos/qlearning.py",
-        "        due = updates % self.target_interval == 0\n",
-        "        due = updates % self.target_interval == 0\n"
-        "        online = eqx.tree_at(lambda nets: nets.mixer.heads, online, target.mixer.heads)\n",
+        "algos/targets.py",
+        "    due = updates % interval == 0\n",
+        "    due = updates % interval == 0\n"
+        "    import equinox as eqx\n"
+        "    online = eqx.tree_at(lambda nets: nets.mixer.heads, online, target.mixer.heads)\n",
         "not copied",
     ),
     Fault(
@@ -211,7 +212,7 @@ FAULTS = [
     ),
     Fault(
         "test_padding_in_reward_statistics",
-        "algos/qlearning.py",
+        "algos/sequences.py",
         "jnp.maximum(mask.sum(), 1)",
         "mask.size",
         "in the divisor",
@@ -219,7 +220,7 @@ FAULTS = [
     Fault(
         "test_padding_in_reward_statistics",
         "algos/qlearning.py",
-        "{name: _masked_mean(x, ~before.last) for",
+        "{name: masked_mean(x, ~before.last) for",
         "{name: jnp.mean(x) for",
         "in what is reported",
     ),
@@ -482,15 +483,15 @@ SLIPS = [
     ),
     Fault(
         "algos/test_qlearning.py::test_burn_in_is_stepping_there_and_learning_from_the_rest[3]",
-        "algos/qlearning.py",
+        "algos/sequences.py",
         "AgentCarry(jax.lax.stop_gradient(memory), action[k - 1])",
         "AgentCarry(memory, action[k - 1])",
     ),
     Fault(
         "algos/test_qlearning.py::test_without_the_stored_state_sequences_begin_with_an_empty_memory",
-        "algos/qlearning.py",
-        "if not self.stored_state:",
-        "if self.stored_state:",
+        "algos/sequences.py",
+        "if not stored_state:",
+        "if stored_state:",
     ),
     Fault(
         "algos/test_probes.py::test_prioritised_replay_learns_the_mean",
@@ -508,13 +509,13 @@ SLIPS = [
     ),
     Fault(
         "algos/test_probes.py::test_sequences_begin_with_a_memory[stored state]",
-        "algos/qlearning.py",
-        "if not self.stored_state:",
+        "algos/sequences.py",
+        "if not stored_state:",
         "if True:",
     ),
     Fault(
         "algos/test_probes.py::test_sequences_begin_with_a_memory[burn-in]",
-        "algos/qlearning.py",
+        "algos/sequences.py",
         "AgentCarry(jax.lax.stop_gradient(memory), action[k - 1])",
         "AgentCarry(carry.memory, action[k - 1])",
     ),

@@ -7,7 +7,7 @@ from comarl.errors import ComarlError
 from comarl.experiments import presets
 from comarl.experiments.config import RunConfig, check
 from comarl.experiments.methods import LEARNERS, METHODS, Method, require_learner, require_method, require_team_reward
-from comarl.experiments.presets import DEFAULTS, PRESETS, Preset, resolve
+from comarl.experiments.presets import DEFAULTS, PRESETS, USUAL, Preset, resolve
 
 
 def test_methods_are_found_by_their_exact_names() -> None:
@@ -20,7 +20,7 @@ def test_methods_are_found_by_their_exact_names() -> None:
 def test_rewards_per_agent_are_for_values_per_agent(method: str) -> None:
     require_team_reward(method, "mean")
     require_team_reward(method, "sum")
-    if method in ("iql", "ippo", "mappo", "ia2c", "maa2c"):
+    if method in ("iql", "ippo", "mappo", "ia2c", "maa2c", "maddpg", "ddpg"):
         require_team_reward(method, "individual")
     else:
         with pytest.raises(ComarlError, match="--team-reward mean or sum, or a method of iql, ippo, mappo"):
@@ -61,6 +61,24 @@ def test_a_method_has_a_usual_learner() -> None:
     )
 
 
+def test_a_method_brings_defaults_over_its_learners() -> None:
+    maddpg = resolve("maddpg", "two-step", {"gamma": 0.5})
+    check(maddpg)
+    assert (maddpg.learner.learner, maddpg.learner.team_reward, maddpg.agent.sharing) == (
+        "replay",
+        "individual",
+        "agent",
+    )
+    assert (maddpg.learner.gamma, maddpg.learner.buffer_steps) == (0.5, RunConfig().learner.buffer_steps)
+    assert set(USUAL) <= set(METHODS)
+
+
+def test_who_acts_by_values_and_who_by_a_policy() -> None:
+    policies = {name for name, method in METHODS.items() if not method.values}
+    assert policies == {"ippo", "mappo", "ia2c", "maa2c", "maddpg", "ddpg"}
+    assert {METHODS[name].rule for name in policies} == {"ppo", "maddpg"}
+
+
 def test_learners_that_make_no_sense_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     for method in ("qmix", "joint"):
         require_learner(method, "replay")
@@ -71,6 +89,10 @@ def test_learners_that_make_no_sense_are_refused_with_the_reason(monkeypatch: py
     for learner in ("replay", "pqn", "a2c"):
         with pytest.raises(ComarlError, match=r"that of the policy which took the steps.* \(use --learner ppo\)"):
             require_learner("mappo", learner)
+    require_learner("maddpg", "replay")
+    for learner in ("pqn", "ppo", "a2c"):
+        with pytest.raises(ComarlError, match=r"on steps that earlier policies took \(use --learner replay\)"):
+            require_learner("ddpg", learner)
     monkeypatch.setitem(METHODS, "odd", Method("x", "y", refuses={"pqn": "it needs a replay"}))
     assert METHODS["odd"].learners == ["replay", "ppo", "a2c"]
     require_learner("odd", "replay")

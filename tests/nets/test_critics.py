@@ -1,4 +1,4 @@
-"""The unrestricted joint value: by hand, against itself, and what its initialisation is for."""
+"""The unrestricted joint value, by hand, against itself, and what its initialisation is for; values of actions."""
 
 import itertools
 
@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from comarl.nets.critics import JointValue
+from comarl.envs.base import make_timestep
+from comarl.nets.critics import ActionCritic, JointValue, SeesActing
+from comarl.nets.sharing import Sharing
+from comarl.types import EnvSpec
 from tests.by_hand import joint_value, random_joint, tabled
 from tests.probes import random_parameters
 
@@ -82,3 +85,33 @@ def test_it_does_not_begin_additive_in_the_actions() -> None:
     net = JointValue(2, 3, 1, 64, hidden=64, key=KEY)
     np.testing.assert_array_equal(np.abs(net.action), 1)
     assert 0 < (np.asarray(net.action) > 0).mean() < 1
+
+
+SPEC = EnvSpec("x", N, 2, S, A, 10)
+
+
+@pytest.mark.parametrize("sharing", ["shared", "agent"])
+@pytest.mark.parametrize("sees", ["observations", "state", "own"])
+def test_values_of_actions_are_those_of_each_agents_network(sees: SeesActing, sharing: Sharing) -> None:
+    """By hand; and where an agent does something else for its own value, the others' values do not know."""
+    critic = random_parameters(lambda: ActionCritic(SPEC, key=KEY, sees=sees, hidden=WIDTH, sharing=sharing))
+    draw = np.random.default_rng(0)
+    obs, state = draw.normal(size=(N, 2)), draw.normal(size=S)
+    action, own = draw.dirichlet(np.ones(A), size=(2, N))
+    ts = make_timestep(jnp.asarray(obs, jnp.float32), jnp.asarray(state, jnp.float32), num_actions=A)
+    of = jax.jit(lambda *actions: critic(ts, *actions))
+    got = of(jnp.asarray(action, jnp.float32), jnp.asarray(own, jnp.float32))
+    np.testing.assert_allclose(of(jnp.asarray(own, jnp.float32)), of(*[jnp.asarray(own, jnp.float32)] * 2), rtol=1e-5)
+    for i in range(N):
+        joint = action.copy()
+        joint[i] = own[i]
+        acting = own[i] if sees == "own" else joint.reshape(-1)
+        x = np.concatenate(
+            [{"observations": obs.reshape(-1), "state": state, "own": obs[i]}[sees], acting, np.eye(N)[i]]
+        )
+        layers = critic.net.module.layers
+        for number, layer in enumerate(layers):
+            weight, bias = (np.asarray(w if sharing == "shared" else w[i]) for w in (layer.weight, layer.bias))
+            x = x @ weight + bias
+            x = x if number == len(layers) - 1 else np.maximum(x, 0)
+        np.testing.assert_allclose(got[i], x[0], rtol=1e-4, atol=1e-5)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import chisquare
 from scipy.stats import entropy as entropy_of
 
-from comarl.nets.distributions import chosen, entropy, log_probabilities, mode, sample
+from comarl.nets.distributions import chosen, entropy, gumbel_softmax, log_probabilities, mode, sample
 
 LOGITS = jnp.array([[0.3, -1.0, 2.0, 50.0], [0.0, 0.0, 1.0, 0.0]])
 AVAIL = jnp.array([[True, True, True, False], [False, True, False, False]])
@@ -45,3 +45,31 @@ def test_gradients_are_finite_and_leave_unavailable_actions_alone() -> None:
     h = entropy_of(P[0])
     by_hand = -P[0, :3] * (np.log(P[0, :3]) + h) - P[0, :3] + [1, 0, 0]
     np.testing.assert_allclose(gradient[0, :3], by_hand, atol=1e-5)
+
+
+def test_soft_draws_are_their_equation_and_lean_towards_a_hard_one() -> None:
+    log_p, key = log_probabilities(LOGITS, AVAIL), jax.random.key(2)
+    noisy = np.asarray(log_p) + np.asarray(jax.random.gumbel(key, log_p.shape))
+    for temperature in (1.0, 0.5):
+        y = np.exp(noisy / temperature)
+        np.testing.assert_allclose(
+            gumbel_softmax(log_p, key, temperature), y / y.sum(-1, keepdims=True), rtol=1e-4, atol=1e-7
+        )
+    np.testing.assert_array_equal(np.asarray(gumbel_softmax(log_p, key, 1.0))[~np.asarray(AVAIL)], 0)
+    many = jnp.broadcast_to(log_p[0], (3000, 4))
+    counts = np.bincount(np.asarray(gumbel_softmax(many, key, 1.0).argmax(-1)), minlength=4)
+    assert counts[3] == 0
+    assert chisquare(counts[:3], 3000 * P[0, :3]).pvalue > 0.01
+
+
+def test_straight_through_shows_the_hard_draw_and_has_the_soft_ones_gradient() -> None:
+    log_p, key, worth = log_probabilities(LOGITS, AVAIL), jax.random.key(2), jnp.array([1.0, -2.0, 0.5, 3.0])
+    soft = gumbel_softmax(log_p, key, 0.7)
+    hard = gumbel_softmax(log_p, key, 0.7, straight_through=True)
+    np.testing.assert_allclose(hard, jax.nn.one_hot(soft.argmax(-1), 4), atol=1e-6)
+    slopes = [
+        jax.grad(lambda x, through=through: (gumbel_softmax(x, key, 0.7, through) @ worth).sum())(log_p)
+        for through in (False, True)
+    ]
+    np.testing.assert_allclose(*slopes, rtol=1e-5)
+    assert np.abs(slopes[0][0]).max() > 0.01

@@ -17,12 +17,13 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
 from comarl.algos.sequences import masked_mean, sequence_returns
+from comarl.algos.stochastic import StochasticPolicy
 from comarl.algos.value_scale import ValueScale
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
 from comarl.nets.agents import Agent, AgentCarry
 from comarl.nets.critics import Critic
-from comarl.nets.distributions import chosen, entropy, log_probabilities, mode, sample
+from comarl.nets.distributions import chosen, entropy, log_probabilities
 from comarl.returns import Returns, TeamReward, form_team_reward
 from comarl.types import TimeStep, Trajectory
 
@@ -65,13 +66,9 @@ class PPOPolicy(eqx.Module):
 
     def act(self, carry: PPOCarry, ts: TimeStep, key: PRNGKeyArray, explore: bool) -> tuple[PPOCarry, Int[Array, " N"]]:
         """The next carry and the actions ``[N]``; the state is looked at only to explore, by the critic's memory."""
-        memory, out = self.networks.actor(carry.actor, ts)
-        log_p = log_probabilities(out.q, ts.avail)
-        if not explore:
-            action = mode(log_p)
-            return PPOCarry(AgentCarry(memory, action), carry.critic), action
-        action = sample(log_p, key)
-        return PPOCarry(AgentCarry(memory, action), self.networks.critic(carry.critic, ts)[0]), action
+        actor, action = StochasticPolicy(self.networks.actor).act(carry.actor, ts, key, explore)
+        critic = self.networks.critic(carry.critic, ts)[0] if explore else carry.critic
+        return PPOCarry(actor, critic), action
 
 
 class Notes(NamedTuple):

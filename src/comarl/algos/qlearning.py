@@ -6,8 +6,9 @@ differ in their mixer alone; replay and on-policy learning differ in the memory 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,11 +17,12 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
-from comarl.algos.sequences import masked_mean, sequence_returns
+from comarl.algos.sequences import learned_steps, masked_mean, sequence_returns, unroll
+from comarl.algos.targets import TargetUpdate, follow
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
 from comarl.mixers.base import AbstractMixer, Joint, mask_unavailable
-from comarl.nets.agents import Agent, AgentCarry, Utilities
+from comarl.nets.agents import Agent, AgentCarry
 from comarl.returns import Returns, TeamReward, form_team_reward
 from comarl.types import TimeStep, Trajectory
 
@@ -110,7 +112,7 @@ class QLearning:
     team_reward: TeamReward = "mean"
     stored_state: bool = True
     burn_in: int = 0
-    target_update: Literal["hard", "soft", "none"] = "hard"
+    target_update: TargetUpdate = "hard"
     target_interval: int = 200
     target_tau: float = 0.01
 
@@ -144,7 +146,7 @@ class QLearning:
         change, optimiser = self.optimiser.update(gradient, state.optimiser, params)
         online: Any = optax.apply_updates(params, change)
         updates = state.updates + 1
-        target = self._new_target(online, state.target, updates)
+        target = follow(online, state.target, updates, self.target_update, self.target_interval, self.target_tau)
         return Update(QState(online, target, optimiser, updates), metrics, error)
 
     def loss(
@@ -154,12 +156,12 @@ class QLearning:
 
         Beside it means of what the mixer reports, and the errors of the sequences, made from the mixer's ``td_error``.
         """
-        out = self._unroll(online.agent, batch.trajectory)
+        unrolled = functools.partial(unroll, stored_state=self.stored_state, burn_in=self.burn_in)
+        out = unrolled(online.agent, batch.trajectory)
         # Without a target network the second pass would be the first one again.
-        target_out = out if target is None else self._unroll(target.agent, batch.trajectory)
+        target_out = out if target is None else unrolled(target.agent, batch.trajectory)
         target = online if target is None else target
-        ts: TimeStep = jax.tree.map(lambda x: x[self.burn_in :], batch.trajectory.ts)
-        action = batch.trajectory.action[self.burn_in :]
+        ts, action = learned_steps(batch.trajectory, self.burn_in)
         q, target_q = mask_unavailable(out.q, ts), mask_unavailable(target_out.q, ts)
         before, after = jax.tree.map(lambda x: x[:-1], ts), jax.tree.map(lambda x: x[1:], ts)
         # Double-Q (van Hasselt et al. 2016): the online utilities choose, the target network values the choice.
@@ -171,31 +173,10 @@ class QLearning:
         means = {name: masked_mean(x, ~before.last) for name, x in metrics.items()}
         return mean, ({"loss": mean, **means}, sequence_error(metrics["td_error"], ~before.last))
 
-    def _unroll(self, agent: Agent, trajectory: Trajectory) -> Utilities:
-        """Utilities and hidden states of the steps after the burn-in."""
-        ts, action, carry = trajectory.ts, trajectory.action, trajectory.carry
-        if not self.stored_state:
-            start = agent.initial_carry().memory
-            memory = jax.tree.map(lambda x, like: jnp.broadcast_to(x[None], like.shape), start, carry.memory)
-            carry = carry._replace(memory=memory)
-        if k := self.burn_in:
-            memory, _ = agent.unroll(carry, jax.tree.map(lambda x: x[:k], ts), action[: k - 1])
-            # No loss reaches back into the burn-in.
-            carry = AgentCarry(jax.lax.stop_gradient(memory), action[k - 1])
-        return agent.unroll(carry, jax.tree.map(lambda x: x[k:], ts), action[k:])[1]
-
     def _targets(self, after: TimeStep, v: Float[Array, "T B *agents"]) -> Float[Array, "T B *agents"]:
         """The returns of every sequence, and of every agent where values are per agent."""
         reward = form_team_reward(after.reward, self.team_reward)
         return sequence_returns(self.returns, reward, self.gamma * after.discount, v, after.last)
-
-    def _new_target(self, online: Any, target: Any, updates: Int[Array, ""]) -> Any:
-        if target is None:
-            return None
-        if self.target_update == "soft":
-            return optax.incremental_update(online, target, self.target_tau)
-        due = updates % self.target_interval == 0
-        return jax.tree.map(lambda new, old: jnp.where(due, new, old), online, target)
 
 
 def _per_step(f: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,9 +2,36 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from comarl.nets.agents import Agent, AgentCarry, Utilities
 from comarl.returns import Returns
+from comarl.types import TimeStep, Trajectory
+
+
+def unroll(agent: Agent, trajectory: Trajectory, *, stored_state: bool, burn_in: int) -> Utilities:
+    """What the agents compute at the steps after the burn-in, ``[T + 1 - burn_in, B, N, ...]``.
+
+    Args:
+        agent: the online or a target network.
+        trajectory: its carry is the agents' own.
+        stored_state: whether sequences begin with the memory they were collected with, else with an empty one.
+        burn_in: steps that only warm the memory up; no loss reaches back into them.
+    """
+    ts, action, carry = trajectory.ts, trajectory.action, trajectory.carry
+    if not stored_state:
+        start = agent.initial_carry().memory
+        memory = jax.tree.map(lambda x, like: jnp.broadcast_to(x[None], like.shape), start, carry.memory)
+        carry = carry._replace(memory=memory)
+    if k := burn_in:
+        memory, _ = agent.unroll(carry, jax.tree.map(lambda x: x[:k], ts), action[: k - 1])
+        carry = AgentCarry(jax.lax.stop_gradient(memory), action[k - 1])
+    return agent.unroll(carry, jax.tree.map(lambda x: x[k:], ts), action[k:])[1]
+
+
+def learned_steps(trajectory: Trajectory, burn_in: int) -> tuple[TimeStep, Int[Array, "T B N"]]:
+    """The time steps after the burn-in and what was done at all but the last of them."""
+    return jax.tree.map(lambda x: x[burn_in:], trajectory.ts), trajectory.action[burn_in:]
 
 
 def sequence_returns(

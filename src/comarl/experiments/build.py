@@ -8,6 +8,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from comarl.algos.base import Algorithm
+from comarl.algos.maddpg import MADDPG
 from comarl.algos.ppo import PPO
 from comarl.algos.qlearning import QLearning
 from comarl.envs.base import Env
@@ -27,7 +28,7 @@ from comarl.mixers.qtran import QTRANAlt, QTRANBase
 from comarl.mixers.vdn import VDN, VDNS
 from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
-from comarl.nets.critics import Critic, JointValue
+from comarl.nets.critics import ActionCritic, Critic, JointValue
 from comarl.nets.layers import MLP
 from comarl.returns import Returns, n_step, td_lambda
 from comarl.training.learner import Learner
@@ -184,7 +185,13 @@ def build_agent(config: AgentConfig, spec: EnvSpec, key: PRNGKeyArray) -> Agent:
 
 def build_algorithm(config: RunConfig, spec: EnvSpec) -> Algorithm:
     """The learning rule with its networks."""
-    return build_qlearning(config, spec) if METHODS[config.method].values else build_ppo(config, spec)
+    match METHODS[config.method].rule:
+        case "qlearning":
+            return build_qlearning(config, spec)
+        case "ppo":
+            return build_ppo(config, spec)
+        case "maddpg":
+            return build_maddpg(config, spec)
 
 
 def build_ppo(config: RunConfig, spec: EnvSpec) -> PPO:
@@ -210,6 +217,34 @@ def build_ppo(config: RunConfig, spec: EnvSpec) -> PPO:
         entropy_weight=policy.entropy_weight,
         value_weight=policy.value_weight,
         value_norm=policy.value_norm,
+    )
+
+
+def build_maddpg(config: RunConfig, spec: EnvSpec) -> MADDPG:
+    """MADDPG and DDPG: the name says what the critics see."""
+    agent, learner, policy = config.agent, config.learner, config.policy
+    return MADDPG(
+        make_actor=lambda key: build_agent(agent, spec, key),
+        make_critic=lambda key: ActionCritic(
+            spec,
+            key=key,
+            sees="own" if config.method == "ddpg" else policy.critic_sees,
+            hidden=agent.hidden,
+            sharing=agent.sharing,
+        ),
+        optimiser=build_optimiser(learner, total_updates(config)),
+        returns=build_returns(learner),
+        gamma=learner.gamma,
+        team_reward=learner.team_reward,
+        twin=policy.twin,
+        temperature=policy.gumbel_temperature,
+        straight_through=policy.straight_through,
+        logit_weight=policy.logit_weight,
+        stored_state=learner.stored_state,
+        burn_in=learner.burn_in,
+        target_update=learner.target_update,
+        target_interval=learner.target_interval,
+        target_tau=learner.target_tau,
     )
 
 

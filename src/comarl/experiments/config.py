@@ -75,7 +75,7 @@ class LearnerConfig:
     """Learning."""
 
     learner: Literal["replay", "pqn", "ppo", "a2c"] = "replay"
-    """Q-learning from replayed sequences or from each iteration's own alone (pqn); policy gradients over several epochs
+    """From replayed sequences; Q-learning from each iteration's own alone (pqn); policy gradients over several epochs
     (ppo) or one (a2c). The defaults depend on it."""
     optimiser: Literal["rmsprop", "adam", "radam"] = "adam"
     """RMSprop (α .99, ε 1e-5) as in PyMARL, Adam, or rectified Adam."""
@@ -145,6 +145,16 @@ class PolicyConfig:
     """Weight of the values' squared error."""
     value_norm: bool = True
     """Regress values on targets of mean 0 and variance 1."""
+    critic_sees: Literal["observations", "state"] = "observations"
+    """MADDPG: what critics see beside the joint action, all observations or the state."""
+    twin: bool = False
+    """MADDPG, DDPG: two critics of each agent, whose lesser value makes the targets (MATD3)."""
+    gumbel_temperature: float = 1.0
+    """MADDPG, DDPG: temperature of the soft actions that the policies' gradient goes through."""
+    straight_through: bool = False
+    """MADDPG, DDPG: the critic is shown hard actions there, with the soft ones' gradient."""
+    logit_weight: float = 1e-3
+    """MADDPG, DDPG: weight of the policies' mean squared logits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,6 +261,7 @@ def check(config: RunConfig) -> None:
     }
     positive |= {"hidden": config.agent.hidden, "embed": config.mixer.embed}
     positive |= {n: getattr(config.mixer, n) for n in ("hyper_hidden", "kernels", "heads", "joint_hidden")}
+    positive |= {n: getattr(config.policy, n) for n in ("clip", "gumbel_temperature")}
     for name, value in positive.items():
         if not (value > 0 and math.isfinite(value)):
             raise ComarlError(f"{name}={value}: must be positive")
@@ -261,12 +272,10 @@ def check(config: RunConfig) -> None:
         if not 0 <= getattr(learner, name) <= 1:
             raise ComarlError(f"{name}={getattr(learner, name)}: must lie between 0 and 1")
     weights = {n: getattr(config.mixer, n) for n in ("logit_penalty", "opt_weight", "nopt_weight")}
-    weights |= {n: getattr(config.policy, n) for n in ("value_clip", "entropy_weight", "value_weight")}
+    weights |= {n: getattr(config.policy, n) for n in ("value_clip", "entropy_weight", "value_weight", "logit_weight")}
     for name, value in weights.items():
         if not 0 <= value < math.inf:
             raise ComarlError(f"{name}={value}: must not be negative, and finite")
-    if not 0 < config.policy.clip < math.inf:
-        raise ComarlError(f"clip={config.policy.clip}: must be positive")
     if not 0 <= config.mixer.alpha <= 1:
         raise ComarlError(f"alpha={config.mixer.alpha}: must lie between 0 and 1")
     counted = {"seed": config.seed, "learning_starts": learner.learning_starts, "burn_in": learner.burn_in}

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 from comarl.errors import ComarlError, unknown_name
 
@@ -29,8 +30,17 @@ LEARNERS = {
 NO_POLICY = "its agents have values and no policy whose gradient could be followed"
 OWN_STEPS = "its gradient is that of the policy which took the steps, clipped, over several epochs"
 ONE_UPDATE = "its gradient is that of the policy which took the steps, and holds for one update"
+REPLAYED = "its critics say what its agents' actions of now would be worth, on steps that earlier policies took"
 VALUES = {"ppo": NO_POLICY, "a2c": NO_POLICY}
 """Learners that value-based methods make no sense with."""
+
+Rule = Literal["qlearning", "ppo", "maddpg"]
+POLICIES: dict[str, tuple[Rule, str]] = {
+    "replay": ("maddpg", REPLAYED),
+    "ppo": ("ppo", OWN_STEPS),
+    "a2c": ("ppo", ONE_UPDATE),
+}
+"""The rule of a method with policies by its one learner, and why it refuses the others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,17 +53,19 @@ class Method:
         team_value: whether there is one value for the team, which needs one reward for the team.
         refuses: learners that the method makes no sense with, each with the reason; the first of the others is the
             usual one.
+        rule: what its parameters follow, by the name of the file in ``comarl/algos``.
     """
 
     summary: str
     source: str
     team_value: bool = True
     refuses: Mapping[str, str] = dataclasses.field(default_factory=lambda: VALUES)
+    rule: Rule = "qlearning"
 
     @property
     def values(self) -> bool:
         """Whether agents act by values of their actions, and not by a policy."""
-        return "replay" not in self.refuses
+        return self.rule == "qlearning"
 
     @property
     def learners(self) -> list[str]:
@@ -63,9 +75,9 @@ class Method:
 
 def _policy(summary: str, source: str, learner: str) -> Method:
     """A method with policies: rewards may be per agent."""
-    reason = OWN_STEPS if learner == "ppo" else ONE_UPDATE
+    rule, reason = POLICIES[learner]
     refuses = {name: reason for name in LEARNERS if name != learner}
-    return Method(summary, source, team_value=False, refuses=refuses)
+    return Method(summary, source, team_value=False, refuses=refuses, rule=rule)
 
 
 METHODS = {
@@ -86,6 +98,12 @@ METHODS = {
     "mappo": _policy("agents with policies; the critic sees the state", "Yu et al. 2022", "ppo"),
     "ia2c": _policy("IPPO without epochs and clipping", "Papoudakis et al. 2021", "a2c"),
     "maa2c": _policy("MAPPO without epochs and clipping", "Papoudakis et al. 2021", "a2c"),
+    "maddpg": _policy(
+        "agents with policies; each agent's critic sees all and every action", "Lowe et al. 2017", "replay"
+    ),
+    "ddpg": _policy(
+        "MADDPG whose critics see the agent's own observation and action", "Lillicrap et al. 2016", "replay"
+    ),
 }
 
 

@@ -92,6 +92,26 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """General settings of each learner, where they differ from the fields' own defaults."""
 
+# Lowe et al. 2017, appendix, and their code: an update on 1000 transitions for each 100 steps, networks of their own.
+OFF_POLICY: dict[str, Any] = {
+    "cell": "mlp",
+    "last_action": False,
+    "agent_id": False,
+    "sharing": "agent",
+    "lr": 0.01,
+    "grad_clip": 0.5,
+    "gamma": 0.95,
+    "td_lambda": 0.0,
+    "team_reward": "individual",
+    "target_update": "soft",
+    "num_envs": 16,
+    "length": 25,
+    "batch_size": 40,
+    "updates": 4,
+}
+USUAL: dict[str, dict[str, Any]] = {"maddpg": OFF_POLICY, "ddpg": OFF_POLICY}
+"""General settings of a method, where they differ from its learner's."""
+
 PRESETS: dict[tuple[str, str, str], Preset] = {
     ("qmix", "smax/3m", "replay"): Preset(
         SMAX,
@@ -124,7 +144,7 @@ PRESETS.update(
 
 
 def resolve(method: str, env: str, settings: dict[str, Any]) -> RunConfig:
-    """Defaults, those of the learner, then the preset of method, environment and learner, then ``settings``.
+    """Defaults, those of the learner, those of the method, then the preset of all with the environment, ``settings``.
 
     Where no learner is given it is the method's usual one.
     """
@@ -132,7 +152,7 @@ def resolve(method: str, env: str, settings: dict[str, Any]) -> RunConfig:
     given = {k: v for k, v in settings.items() if k == "learner"}
     config = with_settings(RunConfig(method=method, env=env), usual | given)
     learner = config.learner.learner
-    config = with_settings(config, DEFAULTS[learner])
+    config = with_settings(config, DEFAULTS[learner] | USUAL.get(method, {}))
     if (method, env, learner) in PRESETS:
         config = with_settings(config, PRESETS[method, env, learner].settings)
     return with_settings(config, settings)

@@ -116,3 +116,50 @@ class Critic(eqx.Module):
         unroll = self.body.map(Body.unroll, in_axes=(agents - 1, agents, None), out_axes=(agents - 1, agents))
         memory, out = unroll(memory, x, ts.first)
         return memory, out.q[..., 0]
+
+
+SeesActing = Literal["observations", "state", "own"]
+
+
+class ActionCritic(eqx.Module):
+    """The values Q_i(x, u) of all ``N`` agents, differentiable in the actions: one-hot, or a mixture of them.
+
+    x are all observations or the state, and u is the joint action (the central critics of MADDPG, Lowe et al. 2017);
+    or a critic sees ``own``, the agent's observation and action alone (DDPG). Beside it the agent's index, which tells
+    agents apart that share parameters. It has no memory.
+    """
+
+    net: Shared[MLP]
+    num_agents: int = eqx.field(static=True)
+    sees: SeesActing = eqx.field(static=True)
+
+    def __init__(
+        self, spec: EnvSpec, *, key: PRNGKeyArray, sees: SeesActing, hidden: int = 64, sharing: Sharing = "agent"
+    ):
+        n = spec.num_agents
+        seen = {"own": spec.obs_dim, "observations": n * spec.obs_dim, "state": spec.state_dim}[sees]
+        acting = 1 if sees == "own" else n
+        sizes = (seen + acting * spec.num_actions + n, hidden, hidden, 1)
+        self.net = Shared(lambda k: MLP(sizes, key=k), sharing, spec.types, key=key)
+        self.num_agents, self.sees = n, sees
+
+    def __call__(
+        self, ts: TimeStep, action: Float[Array, "*batch N A"], own: Float[Array, "*batch N A"] | None = None
+    ) -> Float[Array, "*batch N"]:
+        """The values of one joint action, or of one in which agent i, for its own value alone, does ``own[i]``."""
+        own = action if own is None else own
+        x = jnp.concatenate([*self._seen(ts, action, own), self._ids(ts)], axis=-1)
+        agents = x.ndim - 2
+        return self.net.map(MLP.__call__, in_axes=(agents,), out_axes=agents)(x)[..., 0]
+
+    def _seen(self, ts: TimeStep, action: Array, own: Array) -> list[Float[Array, "*batch N features"]]:
+        if self.sees == "own":
+            return [ts.obs, own]
+        agents = ts.obs.shape[:-1]
+        world = ts.state if self.sees == "state" else ts.obs.reshape(*agents[:-1], -1)
+        itself = jnp.eye(self.num_agents, dtype=bool).reshape((1,) * (own.ndim - 2) + (self.num_agents,) * 2 + (1,))
+        joint = jnp.where(itself, own[..., None, :, :], action[..., None, :, :])
+        return [jnp.broadcast_to(world[..., None, :], (*agents, world.shape[-1])), joint.reshape(*agents, -1)]
+
+    def _ids(self, ts: TimeStep) -> Float[Array, "*batch N N"]:
+        return jnp.broadcast_to(jnp.eye(self.num_agents), (*ts.obs.shape[:-1], self.num_agents))

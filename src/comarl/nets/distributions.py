@@ -22,6 +22,29 @@ def sample(log_p: Float[Array, "*batch A"], key: PRNGKeyArray) -> Int[Array, "*b
     return jax.random.categorical(key, log_p, axis=-1).astype(jnp.int32)
 
 
+def gumbel_softmax(
+    log_p: Float[Array, "*batch A"], key: PRNGKeyArray, temperature: float, straight_through: bool = False
+) -> Float[Array, "*batch A"]:
+    r"""A soft draw that the logits have a gradient in (Jang et al. 2017, eq. 2; Maddison et al. 2017).
+
+    .. math:: y = \operatorname{softmax}((\log π + g) / τ), \qquad g \sim \text{Gumbel}(0, 1)
+
+    Its largest entry is at a draw from π. An action of probability 0 stays at 0.
+
+    Args:
+        log_p: log-probabilities over the last axis.
+        key: of the noise.
+        temperature: τ; the smaller, the nearer to a one-hot draw.
+        straight_through: gives that one-hot draw itself, with the gradient of y.
+    """
+    noisy = log_p + jax.random.gumbel(key, log_p.shape)
+    soft = jax.nn.softmax(noisy / temperature, axis=-1)
+    if not straight_through:
+        return soft
+    hard = jax.nn.one_hot(jnp.argmax(noisy, axis=-1), log_p.shape[-1])
+    return hard + soft - jax.lax.stop_gradient(soft)
+
+
 def mode(log_p: Float[Array, "*batch A"]) -> Int[Array, "*batch"]:
     """The most probable action; the lowest index wins ties."""
     return jnp.argmax(log_p, axis=-1).astype(jnp.int32)

@@ -1,0 +1,207 @@
+"""Off-policy actor-critics with discrete actions: MADDPG (Lowe et al. 2017), its baseline DDPG, and twin critics.
+
+Every agent has a policy on its own history and a critic that training alone has. The policy's gradient goes through the
+critic, for which the agent's own action is a Gumbel-softmax sample of what it would do now, while the others' actions
+are those that were replayed. The methods differ in what the critics see alone: everything and the joint action
+(MADDPG), or the agent's own observation and action (DDPG, Lillicrap et al. 2016).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from comarl.algos.base import Update
+from comarl.algos.sequences import learned_steps, masked_mean, sequence_returns, unroll
+from comarl.algos.stochastic import StochasticPolicy
+from comarl.algos.targets import TargetUpdate, follow
+from comarl.memory.base import Batch
+from comarl.memory.replay import sequence_error
+from comarl.nets.agents import Agent
+from comarl.nets.critics import ActionCritic
+from comarl.nets.distributions import entropy, gumbel_softmax, log_probabilities, sample
+from comarl.returns import Returns, TeamReward, form_team_reward
+from comarl.types import TimeStep, Trajectory
+
+Critics = tuple[ActionCritic, ...]
+"""One, or two independent ones."""
+
+
+class Networks(eqx.Module):
+    """Everything that is learned, and everything that is copied to the targets; the agent's head gives logits."""
+
+    actor: Agent
+    critics: Critics
+
+
+class Optimisers(NamedTuple):
+    """A state each, for the policies follow critics that have already moved."""
+
+    actor: optax.OptState
+    critics: optax.OptState
+
+
+class MADDPGState(NamedTuple):
+    """The state of :class:`MADDPG`; ``updates`` counts them.
+
+    Without target networks ``target`` is None and the online ones stand in for them.
+    """
+
+    online: Networks
+    target: Networks | None
+    optimisers: Optimisers
+    updates: Int[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class MADDPG:
+    """Policies that climb their critics.
+
+    Attributes:
+        make_actor: the agents from a key.
+        make_critic: all agents' critics from a key.
+        optimiser: applied to the gradient of the critics, and apart from it to that of the actors.
+        returns: targets from rewards and bootstrap values; one-step ones in the paper.
+        gamma: γ.
+        team_reward: how the learned reward is formed from the agents' rewards; ``individual`` in the paper.
+        twin: two critics of each agent, whose lesser value makes the targets (Fujimoto et al. 2018; MATD3, Ackermann
+            et al. 2019).
+        temperature: τ of the Gumbel-softmax.
+        straight_through: the critic is shown a one-hot draw with the soft one's gradient, and not the soft draw itself.
+        logit_weight: weight of the policies' mean squared logits.
+        stored_state: whether a sequence begins with the agents' memory as it was when it was collected.
+        burn_in: steps at the start of a sequence that only warm the agents' memory up.
+        target_update: as in :func:`comarl.algos.targets.follow`; ``none`` has no target networks.
+        target_interval: counted in updates.
+        target_tau: the share of the online network in a soft update.
+    """
+
+    make_actor: Callable[[PRNGKeyArray], Agent]
+    make_critic: Callable[[PRNGKeyArray], ActionCritic]
+    optimiser: optax.GradientTransformation
+    returns: Returns
+    gamma: float = 0.95
+    team_reward: TeamReward = "individual"
+    twin: bool = False
+    temperature: float = 1.0
+    straight_through: bool = False
+    logit_weight: float = 1e-3
+    stored_state: bool = True
+    burn_in: int = 0
+    target_update: TargetUpdate = "soft"
+    target_interval: int = 200
+    target_tau: float = 0.01
+
+    def init(self, key: PRNGKeyArray) -> MADDPGState:
+        """Fresh networks; the targets are the same networks, not another draw."""
+        actor_key, *critic_keys = jax.random.split(key, 3)
+        actor: Any = self.make_actor(actor_key)  # optax's types know no modules
+        critics: Any = tuple(self.make_critic(k) for k in critic_keys[: 1 + self.twin])
+        online = Networks(actor, critics)
+        target = None if self.target_update == "none" else jax.tree.map(jnp.copy, online)
+        optimisers = Optimisers(self.optimiser.init(actor), self.optimiser.init(critics))
+        return MADDPGState(online, target, optimisers, jnp.zeros((), jnp.int32))
+
+    def policy(self, state: MADDPGState, env_steps: Int[Array, ""] | int) -> StochasticPolicy:
+        """Drawn actions: the largest of the noisy logits, of which the soft sample is the softmax."""
+        del env_steps
+        return StochasticPolicy(state.online.actor)
+
+    def schedules(self, env_steps: int) -> dict[str, float]:
+        """Nothing depends on the steps alone."""
+        del env_steps
+        return {}
+
+    def annotate(self, state: MADDPGState, trajectory: Trajectory) -> Trajectory:
+        """Nothing to note: targets are made anew in every update."""
+        del state
+        return trajectory
+
+    def update(self, state: MADDPGState, batch: Batch, key: PRNGKeyArray) -> Update:
+        """A step of the critics, then one of the actors against the critics as they are now."""
+        target_key, actor_key = jax.random.split(key)
+        actor, critics = state.online.actor, state.online.critics
+        y = self.targets(state.online if state.target is None else state.target, batch, target_key)
+        by_critics, (values, error) = jax.grad(self.critic_loss, has_aux=True)(critics, y, batch)
+        critics, critic_state = self._step(critics, by_critics, state.optimisers.critics)
+        by_actor, policies = jax.grad(self.actor_loss, has_aux=True)(actor, critics, batch, actor_key)
+        actor, actor_state = self._step(actor, by_actor, state.optimisers.actor)
+        online, updates = Networks(actor, critics), state.updates + 1
+        target = follow(online, state.target, updates, self.target_update, self.target_interval, self.target_tau)
+        metrics = {
+            "loss": values["critic_loss"] + policies["policy_loss"],
+            **values,
+            **policies,
+            "grad_norm": optax.tree.norm((by_critics, by_actor)),
+        }
+        return Update(MADDPGState(online, target, Optimisers(actor_state, critic_state), updates), metrics, error)
+
+    def targets(self, target: Networks, batch: Batch, key: PRNGKeyArray) -> Float[Array, "T B N"]:
+        """y_i = r_i + γ Q_i'(x', u'), every u'_j drawn from agent j's target policy (Lowe et al. 2017, eq. 6)."""
+        ts, _ = learned_steps(batch.trajectory, self.burn_in)
+        after: TimeStep = jax.tree.map(lambda x: x[1:], ts)
+        # Memories run from the first step on, as when the sequence was collected.
+        log_p = log_probabilities(self._logits(target.actor, batch.trajectory)[1:], after.avail)
+        drawn = jax.nn.one_hot(sample(log_p, key), log_p.shape[-1])
+        v = _values(target.critics, after, drawn).min(0)
+        reward = form_team_reward(after.reward, self.team_reward)
+        return sequence_returns(self.returns, reward, self.gamma * after.discount, v, after.last)
+
+    def critic_loss(
+        self, critics: Critics, y: Float[Array, "T B N"], batch: Batch
+    ) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Float[Array, " B"]]]:
+        """The weighted mean of (Q_i(x, u) - y_i)² over real transitions and agents, summed over twins.
+
+        Beside it what to report, and the errors of the sequences.
+        """
+        before, done = self._before(batch)
+        q = _values(critics, before, done)
+        real = _per_agent(~before.last, y)
+        loss = masked_mean(batch.weight[None, :, None] * ((q - y[None]) ** 2).sum(0), real)
+        error = jnp.abs(q[0] - y)
+        metrics = {"critic_loss": loss, "td_error": masked_mean(error, real), "q": masked_mean(q[0], real)}
+        return loss, (metrics, sequence_error(error.mean(-1), ~before.last))
+
+    def actor_loss(
+        self, actor: Agent, critics: Critics, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """The weighted mean of -Q_i(x, u), agent i's own action drawn softly anew (Lowe et al. 2017, eq. 5).
+
+        Beside it the mean squared logits, and what to report. An agent without a choice, such as a dead one, counts for
+        the critics and not for the policies.
+        """
+        before, done = self._before(batch)
+        logits = self._logits(actor, batch.trajectory)[:-1]
+        log_p = log_probabilities(logits, before.avail)
+        own = gumbel_softmax(log_p, key, self.temperature, self.straight_through)
+        value = critics[0](before, done, own)
+        deciding = _per_agent(~before.last, value) & (before.avail.sum(-1) > 1)
+        policy_loss = -masked_mean(batch.weight[None, :, None] * value, deciding)
+        squares = masked_mean(logits**2, before.avail & deciding[..., None])
+        metrics = {"policy_loss": policy_loss, "entropy": masked_mean(entropy(log_p), deciding)}
+        return policy_loss + self.logit_weight * squares, metrics
+
+    def _logits(self, actor: Agent, trajectory: Trajectory) -> Float[Array, "T_plus_1 B N A"]:
+        return unroll(actor, trajectory, stored_state=self.stored_state, burn_in=self.burn_in).q
+
+    def _before(self, batch: Batch) -> tuple[TimeStep, Float[Array, "T B N A"]]:
+        """The steps acted on, and what was done there, one-hot."""
+        ts, action = learned_steps(batch.trajectory, self.burn_in)
+        return jax.tree.map(lambda x: x[:-1], ts), jax.nn.one_hot(action, ts.avail.shape[-1])
+
+    def _step(self, params: Any, gradient: Any, state: optax.OptState) -> tuple[Any, optax.OptState]:
+        change, state = self.optimiser.update(gradient, state, params)
+        return optax.apply_updates(params, change), state
+
+
+def _values(critics: Critics, ts: TimeStep, action: Float[Array, "T B N A"]) -> Float[Array, "critics T B N"]:
+    return jnp.stack([critic(ts, action) for critic in critics])
+
+
+def _per_agent(mask: Bool[Array, "T B"], like: Float[Array, "T B N"]) -> Bool[Array, "T B N"]:
+    return jnp.broadcast_to(mask[..., None], like.shape)
