@@ -36,7 +36,7 @@ FITTED: dict[str, Any] = {
 TWO_STEP = _budget(192, 2000, kept=20) | {"lr_decay": 5e-3}
 # Payoffs differ more, so that a mean needs more of them.
 MATRIX = _budget(384, 2500, kept=250) | {"lr_decay": 3e-3}
-# Qatten's weights multiply its steps: a longer mean.
+# Qatten's weights multiply its steps: where payoffs differ most, a longer mean.
 QATTEN = _budget(384, 4000, kept=400) | {"lr_decay": 3e-3}
 # An unrestricted value is fitted without that noise too, but utilities follow it only as fast as it stands still.
 CENTRAL = _budget(64, 2500, kept=20) | {"lr": 1e-3, "lr_decay": 0.1, "state_value": False, "nopt_weight": 1.0}
@@ -116,7 +116,7 @@ def settings_of(method: str, env: str) -> dict[str, Any]:
         return FITTED | QPLEX
     if method in CENTRAL_METHODS:
         return FITTED | CENTRAL
-    if method == "qatten":
+    if method == "qatten" and env in ("matrix/qtran", "matrix/qplex-3"):
         return FITTED | QATTEN
     settings = FITTED | (TWO_STEP if env == "two-step" else MATRIX)
     if method in REPRESENTS.get(env, REPRESENTS_ALWAYS):
