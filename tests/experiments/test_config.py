@@ -92,7 +92,7 @@ def test_defaults_are_accepted() -> None:
         ({"priority_beta": -0.1}, "priority_beta=-0.1: must lie between 0 and 1"),
         ({"learner": "pqn", "replay": "prioritised"}, "replay='prioritised' needs --learner replay: pqn learns from"),
         ({"learner": "pqn", "num_envs": 12, "minibatches": 8}, "minibatches=8 does not divide num_envs=12: a"),
-        ({"learner": "ppo", "burn_in": 2}, "burn_in=2, stored_state=True: with ppo sequences begin with the memory that"),
+        ({"learner": "ppo", "burn_in": 2}, "burn_in=2, stored_state=True: with ppo sequences begin with the memory"),
         ({"learner": "a2c", "stored_state": False}, "burn_in=0, stored_state=False: with a2c sequences begin"),
         ({"clip": 0.0}, "clip=0.0: must be positive"),
         ({"value_clip": -0.1}, "value_clip=-0.1: must not be negative, and finite"),
