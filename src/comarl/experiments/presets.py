@@ -134,7 +134,11 @@ PRESETS: dict[tuple[str, str, str], Preset] = {
     ("qmix", "switch/2", "replay"): Preset(
         SWITCH, HERE, "team return 8.17 (seeds 0-2: 8.1, 8.2, 8.2) after 446k steps; the best plan 8.30, random -9.06"
     ),
-    ("qmix", "checkers", "replay"): Preset(CHECKERS, HERE, "to be measured"),
+    ("qmix", "checkers", "replay"): Preset(
+        CHECKERS,
+        HERE,
+        "team return 83.5 (seeds 0-2: 83.5, 83.5, 83.5) after 645k steps; the best plan 86.26, random -2.36",
+    ),
     ("qmix", "lbf/8x8-2p-2f-coop", "replay"): Preset(
         FORAGING, HERE, "team return 1.00 (seeds 0-2: 1.00, 1.00, 1.00) after 1.0M steps; random .00"
     ),
