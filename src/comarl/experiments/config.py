@@ -311,6 +311,11 @@ def _check_onpolicy(config: RunConfig) -> None:
             f"minibatches={learner.minibatches} does not divide num_envs={config.num_envs}: "
             "a minibatch is made of whole sequences, one per environment"
         )
+    if learner.learner != "pqn" and (learner.burn_in or not learner.stored_state):
+        raise ComarlError(
+            f"burn_in={learner.burn_in}, stored_state={learner.stored_state}: with {learner.learner} sequences begin "
+            "with the memory that they were collected with (use --burn-in 0 and --stored-state)"
+        )
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:
