@@ -550,8 +550,8 @@ SLIPS = [
     Fault(
         "algos/test_ppo.py::test_notes_are_what_the_agents_thought_when_they_acted",
         "algos/ppo.py",
-        "self.networks.critic(carry.critic, ts)[0]), action",
-        "carry.critic), action",
+        "critic = self.networks.critic(carry.critic, ts)[0] if explore else carry.critic",
+        "critic = carry.critic",
         "the critic's memory stands still",
     ),
     Fault(
@@ -560,6 +560,48 @@ SLIPS = [
         "share * step**2",
         "0 * step**2",
         "means that moved",
+    ),
+    Fault(
+        "algos/test_maddpg.py::test_targets_and_the_critics_loss_equal_the_slow_ones",
+        "algos/maddpg.py",
+        "real = _per_agent(~before.last, y)",
+        "real = _per_agent(~batch.trajectory.ts.last[1 + self.burn_in :], y)",
+        "terminal transitions dropped",
+    ),
+    Fault(
+        "algos/test_maddpg.py::test_targets_and_the_critics_loss_equal_the_slow_ones",
+        "algos/maddpg.py",
+        "self._logits(target.actor, batch.trajectory)[1:], after.avail",
+        "self._logits(target.actor, batch.trajectory)[:-1], after.avail",
+        "target policies one step late",
+    ),
+    Fault(
+        "algos/test_maddpg.py::test_an_update_is_a_step_of_the_critics_and_then_one_of_the_actors_and_targets_follow",
+        "algos/maddpg.py",
+        "state.online if state.target is None else state.target, batch",
+        "state.online, batch",
+        "targets of the online networks",
+    ),
+    Fault(
+        "algos/test_maddpg.py::test_an_actor_climbs_its_own_critic_through_its_own_action_alone[0]",
+        "algos/maddpg.py",
+        "value = critics[0](before, done, own)",
+        "value = critics[0](before, own)",
+        "through the others' actions",
+    ),
+    Fault(
+        "algos/test_maddpg.py::test_soft_actions_are_where_the_gradient_passes_and_hard_ones_elsewhere[False]",
+        "algos/maddpg.py",
+        "drawn = jax.nn.one_hot(sample(log_p, key), log_p.shape[-1])",
+        "drawn = gumbel_softmax(log_p, key, self.temperature)",
+        "soft actions in the target",
+    ),
+    Fault(
+        "algos/test_stochastic.py::test_evaluation_is_greedy_whatever_the_key",
+        "algos/stochastic.py",
+        "sample(log_p, key) if explore else mode(log_p)",
+        "sample(log_p, key)",
+        "sampling left on in evaluation",
     ),
 ]
 

@@ -447,6 +447,14 @@ def test_the_whole_loop_learns_with_options(options: dict[str, Any]) -> None:
     np.testing.assert_array_equal(log.evaluation.returns, 10)
 
 
+@pytest.mark.paper
+def test_a_listener_is_told_where_to_go() -> None:
+    """A smoke test of the paper's first task: far from random play (-40), not yet the published success."""
+    sizes = {"hidden": 64, "buffer_steps": 100_000, "learning_starts": 5_000}
+    _, log = train(make_env("mpe/simple_speaker_listener"), "maddpg", 250, **USUAL["maddpg"] | sizes)
+    assert float(log.evaluation.returns.mean()) > -22
+
+
 def test_the_whole_loop_fits_together() -> None:
     driver = make_driver(Lottery(), "maddpg", **LOOP)
     run = jax.eval_shape(driver.init, 0)

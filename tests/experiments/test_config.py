@@ -95,6 +95,8 @@ def test_defaults_are_accepted() -> None:
         ({"learner": "ppo", "burn_in": 2}, "burn_in=2, stored_state=True: with ppo sequences begin with the memory"),
         ({"learner": "a2c", "stored_state": False}, "burn_in=0, stored_state=False: with a2c sequences begin"),
         ({"clip": 0.0}, "clip=0.0: must be positive"),
+        ({"gumbel_temperature": 0.0}, "gumbel_temperature=0.0: must be positive"),
+        ({"logit_weight": -1.0}, "logit_weight=-1.0: must not be negative, and finite"),
         ({"value_clip": -0.1}, "value_clip=-0.1: must not be negative, and finite"),
         ({"burn_in": -1}, "burn_in=-1: must not be negative"),
         ({"burn_in": 64}, "burn_in=64 is not below length=64: nothing would be learned"),

@@ -98,12 +98,8 @@ METHODS = {
     "mappo": _policy("agents with policies; the critic sees the state", "Yu et al. 2022", "ppo"),
     "ia2c": _policy("IPPO without epochs and clipping", "Papoudakis et al. 2021", "a2c"),
     "maa2c": _policy("MAPPO without epochs and clipping", "Papoudakis et al. 2021", "a2c"),
-    "maddpg": _policy(
-        "agents with policies; each agent's critic sees all and every action", "Lowe et al. 2017", "replay"
-    ),
-    "ddpg": _policy(
-        "MADDPG whose critics see the agent's own observation and action", "Lillicrap et al. 2016", "replay"
-    ),
+    "maddpg": _policy("policies; each critic sees everything and the joint action", "Lowe et al. 2017", "replay"),
+    "ddpg": _policy("policies; critics see the agent's own observation and action", "Lillicrap et al. 2016", "replay"),
 }
 
 
