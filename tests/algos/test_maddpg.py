@@ -20,7 +20,7 @@ from comarl.envs.games.matrix import PAYOFFS, MatrixGame
 from comarl.envs.registry import make_env
 from comarl.experiments.build import build_maddpg
 from comarl.experiments.config import with_settings
-from comarl.experiments.presets import USUAL, resolve
+from comarl.experiments.presets import PRESETS, USUAL, resolve
 from comarl.memory.base import Batch
 from comarl.nets.agents import AgentCarry
 from comarl.nets.critics import ActionCritic
@@ -449,10 +449,13 @@ def test_the_whole_loop_learns_with_options(options: dict[str, Any]) -> None:
 
 @pytest.mark.paper
 def test_a_listener_is_told_where_to_go() -> None:
-    """A smoke test of the paper's first task: far from random play (-40), not yet the published success."""
-    sizes = {"hidden": 64, "buffer_steps": 100_000, "learning_starts": 5_000}
-    _, log = train(make_env("mpe/simple_speaker_listener"), "maddpg", 250, **USUAL["maddpg"] | sizes)
-    assert float(log.evaluation.returns.mean()) > -22
+    """Who goes to the middle of the landmarks has about -17 in the paper's first task: words were used."""
+    env = "mpe/simple_speaker_listener"
+    preset = USUAL["maddpg"] | PRESETS["maddpg", env, "replay"].settings
+    sizes = {"hidden": 64, "buffer_steps": 200_000, "learning_starts": 5_000}
+    settings = {name: x for name, x in (preset | sizes).items() if name not in ("steps", "eval_every")}
+    _, log = train(make_env(env), "maddpg", 1250, **settings)
+    assert float(log.evaluation.returns.mean()) > -12
 
 
 def test_the_whole_loop_fits_together() -> None:
