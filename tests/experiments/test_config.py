@@ -69,7 +69,7 @@ def test_defaults_are_accepted() -> None:
             for name in (
                 "seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes", "target_interval",
                 "epsilon_steps", "buffer_steps", "batch_size", "updates", "n_step", "epochs", "minibatches",
-                "hidden", "embed", "hyper_hidden", "kernels", "heads", "joint_hidden",
+                "hidden", "embed", "hyper_hidden", "kernels", "heads", "joint_hidden", "critic_hidden",
             )
         ],
         ({"lr": -1.0}, "lr=-1.0: must be positive"),
@@ -92,6 +92,8 @@ def test_defaults_are_accepted() -> None:
         ({"priority_beta": -0.1}, "priority_beta=-0.1: must lie between 0 and 1"),
         ({"learner": "pqn", "replay": "prioritised"}, "replay='prioritised' needs --learner replay: pqn learns from"),
         ({"learner": "pqn", "num_envs": 12, "minibatches": 8}, "minibatches=8 does not divide num_envs=12: a"),
+        ({"learner": "a2c", "epochs": 2, "minibatches": 1}, "epochs=2, minibatches=1: a2c makes one update on what"),
+        ({"learner": "a2c", "epochs": 1, "minibatches": 2}, "epochs=1, minibatches=2: a2c makes one update on what"),
         ({"burn_in": -1}, "burn_in=-1: must not be negative"),
         ({"burn_in": 64}, "burn_in=64 is not below length=64: nothing would be learned"),
         ({"burn_in": 2, "cell": "mlp"}, "burn_in=2 warms a memory up, and cell='mlp' has none"),
@@ -138,6 +140,7 @@ def test_no_number_goes_unchecked(name: str) -> None:
         {"burn_in": 0, "cell": "mlp"},
         {"returns": "n_step", "n_step": 1000},  # cut at the end of the sequence
         {"learner": "pqn", "num_envs": 12, "minibatches": 12},
+        {"learner": "a2c", "epochs": 1, "minibatches": 1},
         {"learner": "replay", "num_envs": 12, "minibatches": 8},  # of no concern to replay
     ],
     ids=str,
