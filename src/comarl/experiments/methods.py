@@ -87,7 +87,7 @@ METHODS = {
     "ia2c": _policy("IPPO without epochs and clipping", "Papoudakis et al. 2021", "a2c"),
     "maa2c": _policy("MAPPO without epochs and clipping", "Papoudakis et al. 2021", "a2c"),
     "coma": _policy(
-        "agents with policies; a central Q says what each action was worth",
+        "agents with policies; a central Q credits each one's action",
         "Foerster et al. 2018",
         "a2c",
         team_value=True,

@@ -63,7 +63,7 @@ CHECKERS = GRID | {
     "eval_every": 50_000,
 }
 # Policies of a game that ends after two steps: no memory, and sequences of two episodes (a reset is a step of its own).
-TWO_STEP_POLICY = {"length": 6, "cell": "mlp", "steps": 199_680, "eval_every": 19_968, "eval_episodes": 8}
+TWO_STEP_POLICY = {"length": 6, "cell": "mlp", "steps": 199_680, "eval_every": 19_968}
 HERE = "tuned for two CPU cores, docs/tuning.md"
 GAMES_HERE = "QMIX paper, §5; rates tuned here"
 
@@ -95,7 +95,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 """General settings of each learner, where they differ from the fields' own defaults."""
 
 OF_METHOD: dict[str, dict[str, Any]] = {
-    # Foerster et al. 2018, §5 and appendix; ε and the optimiser as in PyMARL's coma.yaml.
+    # Foerster et al. 2018, with the optimiser and the ε of the authors' PyMARL.
     "coma": {
         "optimiser": "rmsprop",
         "td_lambda": 0.8,
@@ -119,7 +119,9 @@ PRESETS: dict[tuple[str, str, str], Preset] = {
     ("qmix", "mpe/simple_spread", "replay"): Preset(
         SPREAD, HERE, "team return -62.0 (seeds 0-2: -64.7, -54.5, -66.7) after 659k steps; random -83.1"
     ),
-    ("coma", "two-step", "a2c"): Preset(TWO_STEP_POLICY, "the method's defaults, untuned", "to be measured"),
+    ("coma", "two-step", "a2c"): Preset(
+        TWO_STEP_POLICY, "the method's defaults, untuned", "8 on 10 of 10 seeds after 200k steps; random 4.75"
+    ),
     ("qmix", "switch/2", "replay"): Preset(SWITCH, HERE, "to be measured"),
     ("qmix", "checkers", "replay"): Preset(CHECKERS, HERE, "to be measured"),
     ("qmix", "lbf/8x8-2p-2f-coop", "replay"): Preset(
