@@ -16,6 +16,7 @@ import numpy as np
 from scipy.stats import bootstrap, trim_mean
 
 from comarl.experiments.config import RunConfig
+from comarl.experiments.methods import METHODS
 from comarl.experiments.presets import CHECKERS, SWITCH, resolve
 from comarl.experiments.scores import short, show_score
 from comarl.report.curves import COLOURS, read_curve, summarise
@@ -138,16 +139,17 @@ def write(name: str, rows: list[dict[str, Any]]) -> None:
 def write_table(name: str, rows: list[dict[str, Any]]) -> None:
     """The page's table: a row per method, a column per environment, and the middle over all of them."""
     envs = [env for env in COMPARISONS[name].envs if any(r["env"] == env for r in rows)]
-    lines = [f"| method | {' | '.join(envs)} | all |", "|---" * (len(envs) + 2) + "|"]
+    several = ["all"] if len(envs) > 1 else []
+    lines = [f"| {' | '.join(['method', *envs, *several])} |", "|---" * (len(envs) + 1 + len(several)) + "|"]
     for method in COMPARISONS[name].methods:
         own = {r["env"]: r for r in rows if r["method"] == method}
         if own:
             cells = [cell(own[env]) if env in own else "–" for env in envs]
-            whole = overall([own[env] for env in envs]) if len(own) == len(envs) > 1 else "–"
-            lines.append(f"| {method} | {' | '.join(cells)} | {whole} |")
+            cells += [overall([own[env] for env in envs]) if len(own) == len(envs) else "–" for _ in several]
+            lines.append(f"| {method} | {' | '.join(cells)} |")
     for policy in dict.fromkeys(p for r in rows for p in r["fixed"]):
         fixed = {r["env"]: show_score(r["score"], r["fixed"][policy]) for r in rows if policy in r["fixed"]}
-        lines.append(f"| *{policy}* | {' | '.join(fixed.get(env, '–') for env in envs)} | |")
+        lines.append(f"| *{policy}* | {' | '.join([*(fixed.get(env, '–') for env in envs), *('' for _ in several)])} |")
     begin, end = f"<!-- {name}: made by 'make compare' -->", f"<!-- end of {name} -->"
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(end)
@@ -197,7 +199,7 @@ def draw(name: str, rows: list[dict[str, Any]]) -> None:
             colour, dash = COLOURS[i % len(COLOURS)], ("-", "--")[i // len(COLOURS) % 2]
             middle, low, up, _ = summarise(np.array(row["scores"]))
             handles[row["method"]] = axes.plot(row["env_steps"], middle, dash, color=colour, linewidth=1.8)[0]
-            axes.fill_between(row["env_steps"], low, up, color=colour, alpha=0.1, linewidth=0)
+            axes.fill_between(row["env_steps"], low, up, color=colour, alpha=0.07, linewidth=0)
             for policy, score in row["fixed"].items():
                 handles[policy] = axes.axhline(
                     score, color="0.4", linewidth=1, linestyle=":" if policy == "random" else "-."
@@ -214,7 +216,8 @@ def draw(name: str, rows: list[dict[str, Any]]) -> None:
         axes.remove()
     figure.supxlabel("environment steps per seed", fontsize=10)
     figure.supylabel(f"{short(rows[0]['score'])}, greedy policy", fontsize=10)
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, fontsize=9)
+    order = [*(m for m in COMPARISONS[name].methods if m in handles), *(h for h in handles if h not in METHODS)]
+    figure.legend([handles[label] for label in order], order, loc="outside right center", frameon=False, fontsize=9)
     PICTURES.mkdir(exist_ok=True)
     figure.savefig(PICTURES / f"{name}.png")
 

@@ -550,6 +550,48 @@ SLIPS = [
         "jnp.where(others, self._one_hot(action)[..., None, :, :], 0.0)",
         "jnp.where(others | True, self._one_hot(action)[..., None, :, :], 0.0)",
     ),
+    Fault(
+        "algos/test_ppo.py::test_before_the_first_update_the_gradient_is_that_of_a2c",
+        "algos/ppo.py",
+        "real & (trajectory.ts.avail[:-1].sum(-1) > 1)",
+        "real",
+        "agents without a choice in the advantages' mean",
+    ),
+    Fault(
+        "algos/test_ppo.py::test_advantages_are_the_sums_of_td_errors[sum]",
+        "algos/ppo.py",
+        "v = self._scale(state).restore(value)",
+        "v = value",
+        "values left in the critic's units",
+    ),
+    Fault(
+        "algos/test_ppo.py::test_advantages_are_the_sums_of_td_errors[individual]",
+        "algos/ppo.py",
+        "Notes(chosen(log_p, trajectory.action), v[:-1], target - v[:-1], target)",
+        "Notes(chosen(log_p, trajectory.action), v[:-1], target - v[1:], target)",
+        "the value of the step arrived at",
+    ),
+    Fault(
+        "algos/test_ppo.py::test_values_count_no_further_than_the_clip_and_the_larger_error_counts",
+        "algos/ppo.py",
+        "return jnp.maximum(error, (near - target) ** 2)",
+        "return jnp.minimum(error, (near - target) ** 2)",
+        "the smaller error",
+    ),
+    Fault(
+        "algos/test_ppo.py::test_notes_are_what_the_agents_thought_when_they_acted",
+        "algos/ppo.py",
+        "self.networks.critic(carry.critic, ts)[0]), action",
+        "carry.critic), action",
+        "the critic's memory stands still",
+    ),
+    Fault(
+        "algos/test_value_scale.py::test_moments_are_those_of_the_weighted_mixture",
+        "algos/value_scale.py",
+        "share * step**2",
+        "0 * step**2",
+        "means that moved",
+    ),
 ]
 
 

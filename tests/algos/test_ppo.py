@@ -211,7 +211,7 @@ def test_an_agents_advantage_moves_no_other_agents_parameters() -> None:
 
 def test_notes_are_what_the_agents_thought_when_they_acted() -> None:
     """With memory, in sequences that begin in the middle of an episode."""
-    driver = make_driver(Lottery(), "ippo", learner="ppo", length=2, minibatches=2, num_envs=2)
+    driver = make_driver(Lottery(), "ippo", learner="ppo", length=2, minibatches=1, num_envs=16)
     start = jax.jit(driver.init)(0)
     algorithm: Any = driver.learner.algorithm
     policy = algorithm.policy(start.learner, 0)
@@ -222,6 +222,7 @@ def test_notes_are_what_the_agents_thought_when_they_acted() -> None:
     whole = Trajectory(jax.tree.map(join, one.ts, two.ts), jnp.concatenate([one.action, two.action]), one.carry)
     annotate = annotating(algorithm)
     apart, together = annotate(start.learner, two).notes, annotate(start.learner, whole).notes
+    assert not two.ts.first[0].all()
     np.testing.assert_allclose(apart.log_p, together.log_p[2:], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(apart.value, together.value[2:], rtol=1e-5, atol=1e-6)
 

@@ -263,3 +263,33 @@ def test_demo_is_the_preset_with_three_seeds(monkeypatch: pytest.MonkeyPatch) ->
     words = ["qmix", "--env", "smax/3m", "--seeds", "3", "--run", "runs/demo", "--overwrite"]
     assert config == configured(monkeypatch, train_cli.train, words)
     assert config.folder == Path("runs/demo")
+
+
+def test_a_policy_is_trained_and_its_sampled_score_stands_beside_the_greedy_one(
+    run_cli: RunCli, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    words = ["--env", "tests.probes:Delayed", "--run", folder, "--json", *TINY, "--minibatches", 1]
+    status, out, err = run_cli("train", "ippo", *words)
+    assert status == 0, err
+    result = json.loads(out)
+    assert result["learner"] == "ppo"
+    assert result["sampled"] == {"mean": 1.0, "per_seed": [1.0]}  # every episode returns 1
+    assert re.search(r"^seed 0: 32 of 32 steps, ε –, loss ", err, re.M)
+    evaluated = json.loads(run_cli("evaluate", folder, "--episodes", 2, "--json")[1])
+    assert evaluated["sampled"] == result["sampled"]
+
+
+def test_a_learner_that_makes_no_sense_is_refused_at_once(run_cli: RunCli) -> None:
+    result = run_cli("train", "mappo", "--learner", "replay")
+    assert result[0] == 2
+    assert "'mappo' does not learn with replay" in error_line(result)
+    assert "use --learner ppo" in error_line(result)
+
+
+def test_the_usual_learners_settings_are_the_defaults(run_cli: RunCli, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_cli("train", "mappo", "--env", "two-step", "--help")
+    shown = re.sub(r"[│\s]+", " ", capsys.readouterr().out)
+    assert "There is no preset for mappo on two-step" in shown
+    assert re.search(r"--epochs INT [^-]*\(default: 4\)", shown)

@@ -40,6 +40,11 @@ def test_table_has_each_seed_the_mean_and_the_fixed_policies() -> None:
     ]
 
 
+def test_sampled_actions_stand_beside_greedy_ones() -> None:
+    shown = lines(SUMMARY | {"sampled": {"mean": 0.25, "per_seed": [0.0, 0.5]}})
+    assert shown[4:7] == ["learned, mean 75.0%", "the same, sampling actions 25.0%", "random 0.0%"]
+
+
 def test_returns() -> None:
     summary = SUMMARY | {"score": "return (sum over the agents)", "return": {"mean": -2.0, "per_seed": [-3.0, -1.0]}}
     del summary["win_rate"]

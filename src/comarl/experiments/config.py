@@ -300,15 +300,20 @@ def _check_onpolicy(config: RunConfig) -> None:
         raise ComarlError(
             f"replay='{learner.replay}' needs --learner replay: {learner.learner} learns from what was just collected"
         )
-    if learner.learner == "a2c" and learner.epochs * learner.minibatches > 1:
-        raise ComarlError(
-            f"epochs={learner.epochs}, minibatches={learner.minibatches}: a2c makes one update on what was just "
-            "collected, use --epochs 1 --minibatches 1"
-        )
     if config.num_envs % learner.minibatches:
         raise ComarlError(
             f"minibatches={learner.minibatches} does not divide num_envs={config.num_envs}: "
             "a minibatch is made of whole sequences, one per environment"
+        )
+    if learner.learner != "pqn" and (learner.burn_in or not learner.stored_state):
+        raise ComarlError(
+            f"burn_in={learner.burn_in}, stored_state={learner.stored_state}: with {learner.learner} sequences begin "
+            "with the memory that they were collected with (use --burn-in 0 and --stored-state)"
+        )
+    if learner.learner == "a2c" and learner.epochs * learner.minibatches > 1:
+        raise ComarlError(
+            f"epochs={learner.epochs}, minibatches={learner.minibatches}: a2c makes one update on what was just "
+            "collected, use --epochs 1 --minibatches 1"
         )
 
 

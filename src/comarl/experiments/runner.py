@@ -6,6 +6,7 @@ A run folder holds ``config.json``, ``metrics.jsonl``, ``summary.json`` and ``se
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,7 +21,7 @@ from comarl.experiments.backend import prepare
 from comarl.experiments.build import build_driver, build_env
 from comarl.experiments.config import RunConfig, check
 from comarl.experiments.folder import claim_folder, load_config, write_json
-from comarl.experiments.methods import require_learner, require_method, require_team_reward
+from comarl.experiments.methods import METHODS, require_learner, require_method, require_team_reward
 from comarl.experiments.scores import episode_scores, score_key, score_name
 from comarl.training import checkpoint
 from comarl.training.baselines import baselines
@@ -125,9 +126,11 @@ def _train(config: RunConfig, env: Env, folder: Path, writer: MetricsWriter, pro
         checkpoint.save(folder / f"seed_{seed}", programs.state(seed).learner)
     progress.say("playing the fixed policies …")
     fixed = {name: _play(env, policy, config.eval_episodes) for name, policy in baselines(env).items()}
+    policies = [driver.learner.algorithm.policy(programs.state(s).learner, config.steps) for s in seeds]
     for name, episodes in fixed.items():
         writer.write("baseline", policy=name, **_raw(episodes))
     summary = _summary(config, [last[s] for s in seeds], fixed) | {
+        **_sampled(config, env, policies, config.eval_episodes),
         "env_steps": chunks * chunk_steps,
         "compile_seconds": round(programs.compile_seconds, 2),
         "train_seconds": round(train_seconds, 2),
@@ -149,12 +152,15 @@ def evaluate(folder: Path, episodes: int = 512, progress: Progress | None = None
     env = build_env(config)
     progress = progress or Silent()
     results: list[Episodes] = []
-    for seed, policy in load_policies(folder, config, env).items():
+    player = _player(env, episodes)
+    policies = load_policies(folder, config, env)
+    for seed, policy in policies.items():
         progress.say(f"playing {episodes} episodes with seed {seed} …")
-        results.append(_play(env, policy, episodes))
+        results.append(player(policy))
     progress.say("playing the fixed policies …")
     fixed = {name: _play(env, policy, episodes) for name, policy in baselines(env).items()}
-    return _summary(config, results, fixed) | {"episodes": episodes}
+    sampled = _sampled(config, env, list(policies.values()), episodes)
+    return _summary(config, results, fixed) | sampled | {"episodes": episodes}
 
 
 def load_policies(folder: Path, config: RunConfig, env: Env) -> dict[int, Policy]:
@@ -172,6 +178,19 @@ def load_states(folder: Path, config: RunConfig, env: Env) -> dict[int, Any]:
 
 def _play(env: Env, policy: Policy, episodes: int) -> Episodes:
     return jax.device_get(jax.jit(lambda: play(env, policy, evaluation_keys(episodes)))())
+
+
+def _player(env: Env, episodes: int, *, explore: bool = False) -> Callable[[Policy], Episodes]:
+    """Plays learned policies, which differ in their arrays alone: compiled once for all of them."""
+    compiled = jax.jit(lambda policy: play(env, policy, evaluation_keys(episodes), explore=explore))
+    return lambda policy: jax.device_get(compiled(policy))
+
+
+def _sampled(config: RunConfig, env: Env, policies: list[Policy], episodes: int) -> dict[str, Any]:
+    """The scores of actions drawn from policies, which are what was trained; nothing where agents act by values."""
+    if METHODS[config.method].values:
+        return {}
+    return {"sampled": _per_seed(config, list(map(_player(env, episodes, explore=True), policies)))}
 
 
 def _raw(episodes: Episodes) -> dict[str, Any]:
@@ -216,7 +235,6 @@ def _final_score(config: RunConfig, episodes: Episodes) -> float:
 
 
 def _summary(config: RunConfig, results: list[Episodes], fixed: dict[str, Episodes]) -> dict[str, Any]:
-    per_seed = [_final_score(config, r) for r in results]
     outcomes = results[0].outcome
     return {
         "method": config.method,
@@ -224,6 +242,11 @@ def _summary(config: RunConfig, results: list[Episodes], fixed: dict[str, Episod
         "learner": config.learner.learner,
         "seeds": list(range(config.seed, config.seed + config.seeds)),
         "score": score_name(config, outcomes),
-        score_key(outcomes): {"mean": round(float(np.mean(per_seed)), 4), "per_seed": per_seed},
+        score_key(outcomes): _per_seed(config, results),
         **{name: _final_score(config, e) for name, e in fixed.items()},
     }
+
+
+def _per_seed(config: RunConfig, results: list[Episodes]) -> dict[str, Any]:
+    per_seed = [_final_score(config, r) for r in results]
+    return {"mean": round(float(np.mean(per_seed)), 4), "per_seed": per_seed}

@@ -10,7 +10,7 @@ from rich.text import Text
 from comarl.experiments.scores import short, show_score
 
 COSTS = ("env_steps", "compile_seconds", "train_seconds", "episodes")
-NOT_A_POLICY = {"method", "env", "learner", "seeds", "score", "win_rate", "return", *COSTS}
+NOT_A_POLICY = {"method", "env", "learner", "seeds", "score", "win_rate", "return", "sampled", *COSTS}
 """Keys of a summary; every other key is a fixed policy with its score."""
 
 
@@ -24,7 +24,11 @@ def score_table(summary: dict[str, Any]) -> RenderableType:
     table.add_column(short(name), justify="right")
     for seed, score in zip(summary["seeds"], learned["per_seed"], strict=True):
         table.add_row(f"learned, seed {seed}", show_score(name, score))
-    table.add_row("learned, mean", show_score(name, learned["mean"]), style="bold", end_section=True)
+    table.add_row(
+        "learned, mean", show_score(name, learned["mean"]), style="bold", end_section="sampled" not in summary
+    )
+    if "sampled" in summary:
+        table.add_row("the same, sampling actions", show_score(name, summary["sampled"]["mean"]), end_section=True)
     for policy in (key for key in summary if key not in NOT_A_POLICY):
         table.add_row(policy, show_score(name, summary[policy]))
     # Not the table's own title, which is folded to the table's width.
