@@ -7,7 +7,7 @@ from comarl.errors import ComarlError
 from comarl.experiments import presets
 from comarl.experiments.config import RunConfig, check
 from comarl.experiments.methods import LEARNERS, METHODS, Method, require_learner, require_method, require_team_reward
-from comarl.experiments.presets import DEFAULTS, PRESETS, Preset, resolve
+from comarl.experiments.presets import DEFAULTS, OF_METHOD, PRESETS, Preset, resolve
 
 
 def test_methods_are_found_by_their_exact_names() -> None:
@@ -59,6 +59,18 @@ def test_a_method_has_a_usual_learner() -> None:
         "runs/maa2c-two-step",
         "runs/qmix-pqn-two-step",
     )
+
+
+def test_a_method_has_defaults_over_those_of_its_learner(monkeypatch: pytest.MonkeyPatch) -> None:
+    coma, a2c = resolve("coma", "rware/tiny-2ag", {}), resolve("maa2c", "rware/tiny-2ag", {})
+    check(coma)
+    assert (coma.learner.learner, coma.num_envs, coma.learner.epochs) == ("a2c", a2c.num_envs, 1)
+    assert (coma.learner.td_lambda, coma.learner.epsilon_start, coma.policy.entropy_weight) == (0.8, 0.5, 0.0)
+    assert (a2c.learner.td_lambda, a2c.policy.entropy_weight) == (0.95, 0.01)
+    monkeypatch.setitem(PRESETS, ("coma", "rware/tiny-2ag", "a2c"), Preset({"td_lambda": 0.5}, "here", "nothing"))
+    config = resolve("coma", "rware/tiny-2ag", {"epsilon_start": 0.25})
+    assert (config.learner.td_lambda, config.learner.epsilon_start) == (0.5, 0.25)
+    assert set(OF_METHOD) <= set(METHODS)
 
 
 def test_learners_that_make_no_sense_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

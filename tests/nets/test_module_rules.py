@@ -22,7 +22,7 @@ from comarl.mixers.vdn import VDN, VDNS
 from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
 from comarl.nets.cells import make_cell
-from comarl.nets.critics import Critic, JointValue
+from comarl.nets.critics import CounterfactualCritic, Critic, JointValue
 from comarl.nets.layers import MLP, LayerNorm
 from comarl.types import EnvSpec
 
@@ -43,6 +43,7 @@ MODULES: dict[str, Callable[[], Any]] = {
     "agent-layer-norm": lambda: Agent(SPEC, key=KEY, sharing="type", layer_norm=True),
     **{f"cell-{kind}": lambda kind=kind: make_cell(kind, 3, 4, key=KEY) for kind in ("gru", "lstm", "mlp")},
     "critic": lambda: Critic(SPEC, key=KEY, sees="state", sharing="type"),
+    "critic-counterfactual": lambda: CounterfactualCritic(SPEC, key=KEY, sharing="agent"),
     "net-mlp": lambda: MLP((3, 4, 2), key=KEY),
     "net-layer-norm": lambda: LayerNorm(3),
     "net-joint-value": joint_value,

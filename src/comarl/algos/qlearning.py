@@ -7,7 +7,7 @@ differ in their mixer alone; replay and on-policy learning differ in the memory 
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
 from comarl.algos.sequences import masked_mean, sequence_returns
+from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
 from comarl.mixers.base import AbstractMixer, Joint, mask_unavailable
@@ -110,7 +111,7 @@ class QLearning:
     team_reward: TeamReward = "mean"
     stored_state: bool = True
     burn_in: int = 0
-    target_update: Literal["hard", "soft", "none"] = "hard"
+    target_update: TargetUpdate = "hard"
     target_interval: int = 200
     target_tau: float = 0.01
 
@@ -130,9 +131,11 @@ class QLearning:
         """ε after that many environment steps."""
         return {"epsilon": float(jnp.asarray(self.epsilon(env_steps)))}
 
-    def annotate(self, state: QState, trajectory: Trajectory) -> Trajectory:
+    def annotate(
+        self, state: QState, trajectory: Trajectory, env_steps: Int[Array, ""], key: PRNGKeyArray
+    ) -> Trajectory:
         """Nothing to note: targets are made anew in every update."""
-        del state
+        del state, env_steps, key
         return trajectory
 
     def update(self, state: QState, batch: Batch, key: PRNGKeyArray) -> Update:
@@ -144,7 +147,7 @@ class QLearning:
         change, optimiser = self.optimiser.update(gradient, state.optimiser, params)
         online: Any = optax.apply_updates(params, change)
         updates = state.updates + 1
-        target = self._new_target(online, state.target, updates)
+        target = next_target(online, state.target, updates, self.target_update, self.target_interval, self.target_tau)
         return Update(QState(online, target, optimiser, updates), metrics, error)
 
     def loss(
@@ -188,14 +191,6 @@ class QLearning:
         """The returns of every sequence, and of every agent where values are per agent."""
         reward = form_team_reward(after.reward, self.team_reward)
         return sequence_returns(self.returns, reward, self.gamma * after.discount, v, after.last)
-
-    def _new_target(self, online: Any, target: Any, updates: Int[Array, ""]) -> Any:
-        if target is None:
-            return None
-        if self.target_update == "soft":
-            return optax.incremental_update(online, target, self.target_tau)
-        due = updates % self.target_interval == 0
-        return jax.tree.map(lambda new, old: jnp.where(due, new, old), online, target)
 
 
 def _per_step(f: Callable[..., Any]) -> Callable[..., Any]:

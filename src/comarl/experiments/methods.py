@@ -61,11 +61,11 @@ class Method:
         return [name for name in LEARNERS if name not in self.refuses]
 
 
-def _policy(summary: str, source: str, learner: str) -> Method:
-    """A method with policies: rewards may be per agent."""
+def _policy(summary: str, source: str, learner: str, *, team_value: bool = False) -> Method:
+    """A method with policies: rewards may be per agent, unless its critic has one value for the team."""
     reason = OWN_STEPS if learner == "ppo" else ONE_UPDATE
     refuses = {name: reason for name in LEARNERS if name != learner}
-    return Method(summary, source, team_value=False, refuses=refuses)
+    return Method(summary, source, team_value, refuses)
 
 
 METHODS = {
@@ -86,6 +86,12 @@ METHODS = {
     "mappo": _policy("agents with policies; the critic sees the state", "Yu et al. 2022", "ppo"),
     "ia2c": _policy("IPPO without epochs and clipping", "Papoudakis et al. 2021", "a2c"),
     "maa2c": _policy("MAPPO without epochs and clipping", "Papoudakis et al. 2021", "a2c"),
+    "coma": _policy(
+        "agents with policies; a central Q credits each one's action",
+        "Foerster et al. 2018",
+        "a2c",
+        team_value=True,
+    ),
 }
 
 
