@@ -137,8 +137,9 @@ def write(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def write_table(name: str, rows: list[dict[str, Any]]) -> None:
-    """The page's table: a row per method, a column per environment, and the middle over all of them."""
+    """The page's picture and table: a row per method, a column per environment, and the middle over all of them."""
     envs = [env for env in COMPARISONS[name].envs if any(r["env"] == env for r in rows)]
+    picture = f"![Learning curves of every method on {', '.join(envs)}](images/{name}.png)"
     several = ["all"] if len(envs) > 1 else []
     lines = [f"| {' | '.join(['method', *envs, *several])} |", "|---" * (len(envs) + 1 + len(several)) + "|"]
     for method in COMPARISONS[name].methods:
@@ -153,7 +154,7 @@ def write_table(name: str, rows: list[dict[str, Any]]) -> None:
     begin, end = f"<!-- {name}: made by 'make compare' -->", f"<!-- end of {name} -->"
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(end)
-    PAGE.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{begin}\n{picture}\n\n" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
 
 
 def cell(row: dict[str, Any]) -> str:

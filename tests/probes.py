@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from comarl.algos.base import Algorithm
 from comarl.algos.qlearning import QLearning, QState
 from comarl.envs.base import Env, make_timestep
 from comarl.envs.wrappers import AutoReset
@@ -217,6 +218,11 @@ def random_trajectory(
         lambda x: jnp.asarray(draw.integers(a, size=(batch, *x.shape)) / 4, x.dtype), agent.initial_carry()
     )
     return Trajectory(ts, jnp.asarray(sure[:-1], jnp.int32), carry)
+
+
+def annotating(algorithm: Algorithm, env_steps: int = 0, seed: int = 0) -> Callable[[Any, Trajectory], Trajectory]:
+    """A state and a trajectory to the trajectory with its notes, as made after so many environment steps."""
+    return jax.jit(lambda state, x: algorithm.annotate(state, x, jnp.asarray(env_steps), jax.random.key(seed)))
 
 
 def uniform(trajectory: Trajectory) -> Batch:

@@ -147,11 +147,10 @@ FAULTS = [
     ),
     Fault(
         "test_attention_neither_trained_nor_copied",
-        "algos/targets.py",
-        "    due = updates % interval == 0\n",
-        "    due = updates % interval == 0\n"
-        "    import equinox as eqx\n"
-        "    online = eqx.tree_at(lambda nets: nets.mixer.heads, online, target.mixer.heads)\n",
+        "algos/qlearning.py",
+        "        return Update(QState(online, target, optimiser, updates), metrics, error)",
+        "        target = eqx.tree_at(lambda nets: nets.mixer.heads, target, state.target.mixer.heads)\n"
+        "        return Update(QState(online, target, optimiser, updates), metrics, error)",
         "not copied",
     ),
     Fault(
@@ -370,6 +369,7 @@ FAULTS = [
 
 QPLEX, QATTEN, QTRAN, WQMIX = (f"mixers/test_{name}.py::test_" for name in ("qplex", "qatten", "qtran", "wqmix"))
 EVERY_MIXER = "mixers/test_properties.py::test_"
+COMA = "algos/test_coma.py::test_"
 
 SLIPS = [
     Fault(
@@ -518,6 +518,37 @@ SLIPS = [
         "algos/sequences.py",
         "AgentCarry(jax.lax.stop_gradient(memory), action[k - 1])",
         "AgentCarry(carry.memory, action[k - 1])",
+    ),
+    Fault(
+        f"{COMA}loss_is_its_equation",
+        "algos/coma.py",
+        "counterfactual_advantage(q, log_p, action))",
+        "counterfactual_advantage(q, log_probabilities(logits, ts.avail), action))",
+        "a baseline without the floor",
+    ),
+    Fault(
+        f"{COMA}targets_are_lambda_returns_of_the_actions_taken[hard]",
+        "algos/coma.py",
+        "v[1:], after.last",
+        "v[:-1], after.last",
+    ),
+    Fault(
+        f"{COMA}the_actor_follows_the_fitted_critic",
+        "algos/coma.py",
+        "q = critic.online(*steps)",
+        "q = state.critic.online(*steps)",
+    ),
+    Fault(
+        f"{COMA}the_critic_learns_from_the_last_step_to_the_first[3]",
+        "algos/coma.py",
+        "(steps, target), reverse=True)",
+        "(steps, target))",
+    ),
+    Fault(
+        "nets/test_critics.py::test_an_agents_row_has_the_others_actions_and_not_its_own",
+        "nets/critics.py",
+        "jnp.where(others, self._one_hot(action)[..., None, :, :], 0.0)",
+        "jnp.where(others | True, self._one_hot(action)[..., None, :, :], 0.0)",
     ),
     Fault(
         "algos/test_ppo.py::test_before_the_first_update_the_gradient_is_that_of_a2c",

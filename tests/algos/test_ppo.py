@@ -21,7 +21,17 @@ from comarl.experiments.presets import resolve
 from comarl.training.evaluate import evaluation_keys, play
 from comarl.training.ondevice import OnDevice
 from comarl.types import TimeStep, Trajectory
-from tests.probes import Delayed, Forbidden, Limit, Lottery, Recall, make_driver, random_parameters, random_trajectory
+from tests.probes import (
+    Delayed,
+    Forbidden,
+    Limit,
+    Lottery,
+    Recall,
+    annotating,
+    make_driver,
+    random_parameters,
+    random_trajectory,
+)
 
 OBS, STATE = 4, 3
 SPEC = Lottery().spec
@@ -45,7 +55,7 @@ def collected(seed: int, state: PPOState, steps: int = 7, batch: int = 5) -> Tra
 
 
 def without_notes(algorithm: PPO, state: PPOState, trajectory: Trajectory) -> Any:
-    return jax.jit(algorithm.annotate)(state, trajectory).notes
+    return annotating(algorithm)(state, trajectory).notes
 
 
 @pytest.mark.parametrize("team_reward", ["sum", "individual"])
@@ -80,7 +90,7 @@ def test_advantages_are_the_sums_of_td_errors(team_reward: str) -> None:
 def test_before_the_first_update_the_gradient_is_that_of_a2c() -> None:
     algorithm = rule(entropy_weight=0.0, value_weight=0.0)
     state = random_state(algorithm)
-    trajectory = jax.jit(algorithm.annotate)(state, collected(1, state))
+    trajectory = annotating(algorithm)(state, collected(1, state))
     before = jax.tree.map(lambda x: x[:-1], trajectory.ts)
     deciding = np.asarray(~before.last[..., None] & (before.avail.sum(-1) > 1))
     advantage = np.asarray(trajectory.notes.advantage)
@@ -124,7 +134,7 @@ def test_gradient_of_a_game_of_two() -> None:
     carry = jax.tree.map(lambda x: jnp.zeros((9, *x.shape), x.dtype), start)
     trajectory = Trajectory(both, jnp.asarray(joint[None], jnp.int32), carry)
     state = PPOState(networks, algorithm.optimiser.init(networks), ValueScale.fresh(2))  # pyright: ignore
-    trajectory = algorithm.annotate(state, trajectory)
+    trajectory = annotating(algorithm)(state, trajectory)
     np.testing.assert_allclose(trajectory.notes.log_p, np.log(1 / 3), rtol=1e-6)
     gradient = jax.jit(jax.grad(lambda n: algorithm.loss(n, state.scale, trajectory)[0]))(networks)
     advantage = (payoff - payoff.mean()) / payoff.std()
@@ -154,7 +164,7 @@ def test_who_has_no_choice_counts_for_the_critic_alone() -> None:
     trajectory = collected(2, state)
     only = jax.nn.one_hot(trajectory.action[..., 0], SPEC.num_actions) > 0
     avail = trajectory.ts.avail.at[:-1, :, 0].set(only)
-    trajectory = jax.jit(algorithm.annotate)(state, trajectory._replace(ts=trajectory.ts._replace(avail=avail)))
+    trajectory = annotating(algorithm)(state, trajectory._replace(ts=trajectory.ts._replace(avail=avail)))
 
     @jax.jit
     def slope(advantage: Array) -> Array:
@@ -188,7 +198,7 @@ def test_what_critics_and_agents_see(method: str, sees_obs: bool, sees_state: bo
 def test_an_agents_advantage_moves_no_other_agents_parameters() -> None:
     algorithm = rule("ippo", sharing="agent", entropy_weight=0.0, value_weight=0.0)
     state = random_state(algorithm)
-    trajectory = jax.jit(algorithm.annotate)(state, collected(4, state))
+    trajectory = annotating(algorithm)(state, collected(4, state))
 
     def first_agents_part(networks: ActorCritic) -> Array:
         before = jax.tree.map(lambda x: x[:-1], trajectory.ts)
@@ -210,7 +220,7 @@ def test_notes_are_what_the_agents_thought_when_they_acted() -> None:
     _, two, _ = collect(middle, jax.random.key(2))
     join = lambda x, y: jnp.concatenate([x[:-1], y])  # noqa: E731
     whole = Trajectory(jax.tree.map(join, one.ts, two.ts), jnp.concatenate([one.action, two.action]), one.carry)
-    annotate = jax.jit(algorithm.annotate)
+    annotate = annotating(algorithm)
     apart, together = annotate(start.learner, two).notes, annotate(start.learner, whole).notes
     assert not two.ts.first[0].all()
     np.testing.assert_allclose(apart.log_p, together.log_p[2:], rtol=1e-5, atol=1e-6)
@@ -246,7 +256,7 @@ def values(driver: OnDevice, run: Any) -> np.ndarray:
     algorithm: Any = driver.learner.algorithm
     policy = algorithm.policy(run.learner, 0)
     _, trajectory, _ = jax.jit(lambda a: driver.collect(policy, a, jax.random.key(7)))(run.actors)
-    return jax.jit(algorithm.annotate)(run.learner, trajectory)
+    return annotating(algorithm)(run.learner, trajectory)
 
 
 def test_values_of_a_delayed_reward() -> None:

@@ -233,8 +233,8 @@ def test_burn_in_warms_each_network_up_by_itself() -> None:
     batch = random_trajectory(1, online.agent, steps=T, batch=B, obs=D, state=S, limit=20)
     got, _ = jax.jit(make("vdn", burn_in=2).loss)(online, target, uniform(batch))
     rest, of_target = tail(batch, online.agent, 2), tail(batch, target.agent, 2)
-    q = np.asarray(UNROLL(online.agent, *rest[:3]))
-    target_q = np.asarray(UNROLL(target.agent, *of_target[:3]))
+    q = np.asarray(UNROLL(online.agent, rest))
+    target_q = np.asarray(UNROLL(target.agent, of_target))
     ts: TimeStep = jax.tree.map(np.asarray, rest.ts)
     best = np.where(ts.avail, q, -np.inf).argmax(-1)[1:]
     v = np.take_along_axis(target_q[1:], best[..., None], -1)[..., 0].sum(-1)
@@ -245,7 +245,7 @@ def test_burn_in_warms_each_network_up_by_itself() -> None:
     assert not np.allclose(got, shared, rtol=1e-3)
 
 
-UNROLL = jax.jit(lambda agent, ts, action, carry: agent.unroll(carry, ts, action)[1].q)
+UNROLL = jax.jit(lambda agent, x: agent.unroll(x.carry, x.ts, x.action)[1].q)
 
 
 def test_without_the_stored_state_sequences_begin_with_an_empty_memory() -> None:

@@ -1,27 +1,30 @@
-"""Target networks follow."""
+"""How target networks follow; that learners call it at every update is tested with each."""
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from comarl.algos.targets import TargetUpdate, follow
+from comarl.algos.targets import TargetUpdate, next_target
 
-ONLINE, TARGET = {"w": jnp.array([4.0, -2.0])}, {"w": jnp.array([0.0, 2.0])}
+ONLINE, TARGET = {"w": jnp.full(2, 8.0), "b": jnp.asarray(4.0)}, {"w": jnp.zeros(2), "b": jnp.zeros(())}
 
 
 @pytest.mark.parametrize(
-    ("how", "updates", "wanted"),
+    ("how", "updates", "share"),
     [
-        ("hard", 3, [0, 2]),
-        ("hard", 5, [4, -2]),
-        ("hard", 10, [4, -2]),
-        ("soft", 3, [1, 1]),
-        ("soft", 5, [1, 1]),
+        ("hard", 1, 0),
+        ("hard", 2, 0),
+        ("hard", 3, 1),
+        ("hard", 4, 0),
+        ("hard", 6, 1),
+        ("soft", 1, 0.25),
+        ("soft", 3, 0.25),
     ],
 )
-def test_copied_when_due_or_moved_each_time(how: TargetUpdate, updates: int, wanted: list[float]) -> None:
-    np.testing.assert_allclose(follow(ONLINE, TARGET, jnp.asarray(updates), how, 5, 0.25)["w"], wanted)
+def test_what_is_taken_from_the_online_network(how: TargetUpdate, updates: int, share: float) -> None:
+    target = next_target(ONLINE, TARGET, jnp.asarray(updates), how, interval=3, tau=0.25)
+    assert target["w"].tolist() == [8 * share] * 2
+    assert target["b"] == 4 * share
 
 
-def test_none_stays_none() -> None:
-    assert follow(ONLINE, None, jnp.asarray(5), "none", 5, 0.25) is None
+def test_without_a_target_network_there_is_none() -> None:
+    assert next_target(ONLINE, None, jnp.asarray(3), "none", interval=3, tau=0.25) is None

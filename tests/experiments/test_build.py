@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from comarl.envs.wrappers import OneAgent
@@ -178,6 +179,23 @@ def test_every_policy_has_its_critic(method: str, sees: str) -> None:
     # Its own features and its index; a network per agent.
     assert networks.critic.body.module.encoder.weight.shape == (2, (3 if sees == "state" else 4) + 2, 5)
     assert networks.actor.body.module.head.weight.shape == (2, 5, 3)
+
+
+def test_settings_of_coma_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    updates: list[int] = []
+    monkeypatch.setattr(build, "build_optimiser", lambda config, n: (updates.append(n), optax.sgd(0.1))[1])
+    settings = {"hidden": 5, "critic_hidden": 7, "sharing": "agent", "num_envs": 4, "length": 6, "steps": 240}
+    settings |= {"entropy_weight": 0.5, "gamma": 0.8, "team_reward": "sum", "target_update": "soft", "target_tau": 0.3}
+    algorithm: Any = build_algorithm(with_settings(resolve("coma", "two-step", {}), settings), Lottery().spec)
+    state: Any = jax.eval_shape(algorithm.init, KEY)
+    # The state, the observation, the others' and the last actions, the index; a network per agent.
+    inputs = 3 + 4 + 2 * 2 * 3 + 2
+    assert widths(state.critic.online.net.module) == [(2, inputs, 7), (2, 7, 7), (2, 7, 3)]
+    assert state.actor.body.module.head.weight.shape == (2, 5, 3)
+    assert updates == [10, 60]  # the critic learns once for each of the 6 time steps
+    assert (algorithm.entropy_weight, algorithm.gamma, algorithm.team_reward) == (0.5, 0.8, "sum")
+    assert (algorithm.target_update, algorithm.target_interval, algorithm.target_tau) == ("soft", 200, 0.3)
+    assert algorithm.returns.keywords == {"lambda_": 0.8}
 
 
 def widths(net: Any) -> list[tuple[int, ...]]:

@@ -69,7 +69,7 @@ def test_defaults_are_accepted() -> None:
             for name in (
                 "seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes", "target_interval",
                 "epsilon_steps", "buffer_steps", "batch_size", "updates", "n_step", "epochs", "minibatches",
-                "hidden", "embed", "hyper_hidden", "kernels", "heads", "joint_hidden",
+                "hidden", "embed", "hyper_hidden", "kernels", "heads", "joint_hidden", "critic_hidden",
             )
         ],
         ({"lr": -1.0}, "lr=-1.0: must be positive"),
@@ -92,6 +92,8 @@ def test_defaults_are_accepted() -> None:
         ({"priority_beta": -0.1}, "priority_beta=-0.1: must lie between 0 and 1"),
         ({"learner": "pqn", "replay": "prioritised"}, "replay='prioritised' needs --learner replay: pqn learns from"),
         ({"learner": "pqn", "num_envs": 12, "minibatches": 8}, "minibatches=8 does not divide num_envs=12: a"),
+        ({"learner": "a2c", "epochs": 2, "minibatches": 1}, "epochs=2, minibatches=1: a2c makes one update on what"),
+        ({"learner": "a2c", "epochs": 1, "minibatches": 2}, "epochs=1, minibatches=2: a2c makes one update on what"),
         ({"learner": "ppo", "burn_in": 2}, "burn_in=2, stored_state=True: with ppo sequences begin with the memory"),
         ({"learner": "a2c", "stored_state": False}, "burn_in=0, stored_state=False: with a2c sequences begin"),
         ({"clip": 0.0}, "clip=0.0: must be positive"),
@@ -144,6 +146,7 @@ def test_no_number_goes_unchecked(name: str) -> None:
         {"burn_in": 0, "cell": "mlp"},
         {"returns": "n_step", "n_step": 1000},  # cut at the end of the sequence
         {"learner": "pqn", "num_envs": 12, "minibatches": 12},
+        {"learner": "a2c", "epochs": 1, "minibatches": 1},
         {"learner": "replay", "num_envs": 12, "minibatches": 8},  # of no concern to replay
     ],
     ids=str,

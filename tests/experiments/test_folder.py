@@ -23,6 +23,13 @@ def test_configuration_survives(tmp_path: Path) -> None:
     assert (again.learner.lr, again.agent.cell, again.seeds) == (0.125, "lstm", 3)
 
 
+def test_a_run_older_than_a_group_of_settings_has_its_defaults(tmp_path: Path) -> None:
+    data = to_json(config(tmp_path, lr=0.125))
+    del data["policy"]
+    write_json(tmp_path / "config.json", data)
+    assert to_json(load_config(tmp_path)) == to_json(config(tmp_path, lr=0.125))
+
+
 def test_another_configuration_is_named_by_what_differs(tmp_path: Path) -> None:
     claim_folder(config(tmp_path, lr=0.125, seeds=3))
     with pytest.raises(ComarlError, match=r"another configuration \(seeds 3 there and 1 here, lr 0.125 there and 0.5"):

@@ -7,7 +7,7 @@ from comarl.errors import ComarlError
 from comarl.experiments import presets
 from comarl.experiments.config import RunConfig, check
 from comarl.experiments.methods import LEARNERS, METHODS, Method, require_learner, require_method, require_team_reward
-from comarl.experiments.presets import DEFAULTS, PRESETS, USUAL, Preset, resolve
+from comarl.experiments.presets import DEFAULTS, OF_METHOD, PRESETS, Preset, resolve
 
 
 def test_methods_are_found_by_their_exact_names() -> None:
@@ -61,22 +61,30 @@ def test_a_method_has_a_usual_learner() -> None:
     )
 
 
-def test_a_method_brings_defaults_over_its_learners() -> None:
+def test_off_policy_methods_have_defaults_of_their_own() -> None:
     maddpg = resolve("maddpg", "two-step", {"gamma": 0.5})
     check(maddpg)
-    assert (maddpg.learner.learner, maddpg.learner.team_reward, maddpg.agent.sharing) == (
-        "replay",
-        "individual",
-        "agent",
-    )
-    assert (maddpg.learner.gamma, maddpg.learner.buffer_steps) == (0.5, RunConfig().learner.buffer_steps)
-    assert set(USUAL) <= set(METHODS)
+    assert (maddpg.learner.learner, maddpg.learner.team_reward) == ("replay", "individual")
+    assert (maddpg.agent.sharing, maddpg.learner.gamma) == ("agent", 0.5)
+    assert maddpg.learner.buffer_steps == RunConfig().learner.buffer_steps
 
 
 def test_who_acts_by_values_and_who_by_a_policy() -> None:
     policies = {name for name, method in METHODS.items() if not method.values}
-    assert policies == {"ippo", "mappo", "ia2c", "maa2c", "maddpg", "ddpg"}
-    assert {METHODS[name].rule for name in policies} == {"ppo", "maddpg"}
+    assert policies == {"ippo", "mappo", "ia2c", "maa2c", "coma", "maddpg", "ddpg"}
+    assert {METHODS[name].rule for name in policies} == {"ppo", "coma", "maddpg"}
+
+
+def test_a_method_has_defaults_over_those_of_its_learner(monkeypatch: pytest.MonkeyPatch) -> None:
+    coma, a2c = resolve("coma", "rware/tiny-2ag", {}), resolve("maa2c", "rware/tiny-2ag", {})
+    check(coma)
+    assert (coma.learner.learner, coma.num_envs, coma.learner.epochs) == ("a2c", a2c.num_envs, 1)
+    assert (coma.learner.td_lambda, coma.learner.epsilon_start, coma.policy.entropy_weight) == (0.8, 0.5, 0.0)
+    assert (a2c.learner.td_lambda, a2c.policy.entropy_weight) == (0.95, 0.01)
+    monkeypatch.setitem(PRESETS, ("coma", "rware/tiny-2ag", "a2c"), Preset({"td_lambda": 0.5}, "here", "nothing"))
+    config = resolve("coma", "rware/tiny-2ag", {"epsilon_start": 0.25})
+    assert (config.learner.td_lambda, config.learner.epsilon_start) == (0.5, 0.25)
+    assert set(OF_METHOD) <= set(METHODS)
 
 
 def test_learners_that_make_no_sense_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import chisquare
 from scipy.stats import entropy as entropy_of
 
-from comarl.nets.distributions import chosen, entropy, gumbel_softmax, log_probabilities, mode, sample
+from comarl.nets.distributions import chosen, entropy, gumbel_softmax, log_probabilities, mode, sample, with_floor
 
 LOGITS = jnp.array([[0.3, -1.0, 2.0, 50.0], [0.0, 0.0, 1.0, 0.0]])
 AVAIL = jnp.array([[True, True, True, False], [False, True, False, False]])
@@ -21,6 +21,27 @@ def test_probabilities_entropy_mode() -> None:
     np.testing.assert_allclose(entropy(log_p), [entropy_of(P[0]), 0], atol=1e-6)
     np.testing.assert_array_equal(mode(log_p), [2, 1])
     np.testing.assert_allclose(chosen(log_p, jnp.array([0, 1])), np.log(P[[0, 1], [0, 1]]), rtol=1e-5, atol=1e-6)
+
+
+def test_a_floor_is_mixed_in_over_the_available_actions() -> None:
+    share = np.where(AVAIL, 1 / np.asarray(AVAIL).sum(-1, keepdims=True), 0)
+    for epsilon in (0.0, 0.25, 1.0):
+        floored = with_floor(log_probabilities(LOGITS, AVAIL), AVAIL, jnp.full(2, epsilon))
+        np.testing.assert_allclose(np.exp(floored), (1 - epsilon) * P + epsilon * share, rtol=1e-5, atol=1e-7)
+        assert np.isfinite(floored).all()
+    # Nothing is lost where the softmax is all but sure: what is rare then has the floor, and stays in order.
+    sure = with_floor(log_probabilities(200 * LOGITS[:1], AVAIL[:1]), AVAIL[:1], jnp.full(1, 0.3))
+    np.testing.assert_allclose(np.exp(sure), [[0.1, 0.1, 0.8, 0]], rtol=1e-5)
+
+
+def test_the_gradient_of_a_floored_probability_is_scaled_by_what_the_floor_leaves() -> None:
+    """∂/∂θ_b of log((1 - ε) p_a + ε/n) is (1 - ε) p_a ([a = b] - p_b) over that probability; 0 under ε = 1."""
+    log_of_first = lambda x, e: with_floor(log_probabilities(x, AVAIL), AVAIL, jnp.full(2, e))[0, 0]  # noqa: E731
+    for epsilon in (0.0, 0.25, 1.0):
+        gradient = jax.grad(log_of_first)(LOGITS, epsilon)
+        p = (1 - epsilon) * P[0, 0] + epsilon / 3
+        by_hand = (1 - epsilon) * P[0, 0] * (np.array([1, 0, 0, 0]) - P[0]) / p
+        np.testing.assert_allclose(gradient[0], by_hand, rtol=1e-4, atol=1e-6)
 
 
 def test_draws_have_these_probabilities() -> None:

@@ -22,7 +22,7 @@ from comarl.mixers.vdn import VDN, VDNS
 from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
 from comarl.nets.cells import make_cell
-from comarl.nets.critics import ActionCritic, Critic, JointValue
+from comarl.nets.critics import ActionCritic, CounterfactualCritic, Critic, JointValue
 from comarl.nets.layers import MLP, LayerNorm
 from comarl.types import EnvSpec
 
@@ -45,6 +45,7 @@ MODULES: dict[str, Callable[[], Any]] = {
     "critic": lambda: Critic(SPEC, key=KEY, sees="state", sharing="type"),
     "action-critic": lambda: ActionCritic(SPEC, key=KEY, sees="observations"),
     "action-critic-own": lambda: ActionCritic(SPEC, key=KEY, sees="own", sharing="type"),
+    "critic-counterfactual": lambda: CounterfactualCritic(SPEC, key=KEY, sharing="agent"),
     "net-mlp": lambda: MLP((3, 4, 2), key=KEY),
     "net-layer-norm": lambda: LayerNorm(3),
     "net-joint-value": joint_value,

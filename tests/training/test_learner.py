@@ -28,6 +28,10 @@ def trajectory(number: float) -> Trajectory:
     return Trajectory(ts, jnp.zeros((1, 1, 1), jnp.int32), ())
 
 
+def wide(of: Trajectory, envs: int) -> Trajectory:
+    return jax.tree.map(lambda x: jnp.repeat(x, envs, axis=1), of)
+
+
 class Counting:
     """Its state is the number of updates; it reports that number, what it was shown and a random number.
 
@@ -44,8 +48,8 @@ class Counting:
     def schedules(self, env_steps: int) -> dict[str, float]:
         return {}
 
-    def annotate(self, state: Any, trajectory: Trajectory) -> Trajectory:
-        return trajectory._replace(notes=state)
+    def annotate(self, state: Any, trajectory: Trajectory, env_steps: Array, key: Array) -> Trajectory:
+        return trajectory._replace(notes=(state, env_steps, jax.random.uniform(key)))
 
     def update(self, state: Any, batch: Batch, key: Array) -> Update:
         shown = {"batch": batch.trajectory.ts.obs.mean(), "weight": batch.weight.mean(), "where": batch.where}
@@ -75,8 +79,11 @@ def test_learns_from_what_was_just_stored() -> None:
 
 
 def test_notes_are_made_before_the_first_update() -> None:
-    _, memory, _ = learner(4, 0).step(jnp.asarray(5.0), EMPTY, trajectory(7), jnp.asarray(0), KEY)
-    assert memory.data.notes == 5
+    _, memory, metrics = learner(1, 0).step(jnp.asarray(5.0), EMPTY, wide(trajectory(7), 4), jnp.asarray(3), KEY)
+    state, env_steps, noise = memory.data.notes
+    assert state == 5
+    assert env_steps == 12  # three iterations of one step in four environments came before
+    assert noise != metrics["noise"]  # a key of its own
 
 
 def test_draws_are_numbered_and_priorities_carried_from_one_to_the_next() -> None:

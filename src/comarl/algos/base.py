@@ -47,10 +47,11 @@ class Algorithm(Protocol):
         """The policy after ``env_steps`` environment steps (exploration may depend on them)."""
         ...
 
-    def annotate(self, state: Any, trajectory: Trajectory) -> Trajectory:
+    def annotate(self, state: Any, trajectory: Trajectory, env_steps: Int[Array, ""], key: PRNGKeyArray) -> Trajectory:
         """An iteration's trajectory with the notes that learning from it needs, made before its first update.
 
         What the behaviour policy thought, such as its log-probabilities, can only be said while its parameters last.
+        It was ``policy(state, env_steps)``.
         """
         ...
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from comarl.algos.base import Update
 from comarl.algos.sequences import learned_steps, masked_mean, sequence_returns, unroll
 from comarl.algos.stochastic import StochasticPolicy
-from comarl.algos.targets import TargetUpdate, follow
+from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
 from comarl.nets.agents import Agent
@@ -76,7 +76,7 @@ class MADDPG:
         logit_weight: weight of the policies' mean squared logits.
         stored_state: whether a sequence begins with the agents' memory as it was when it was collected.
         burn_in: steps at the start of a sequence that only warm the agents' memory up.
-        target_update: as in :func:`comarl.algos.targets.follow`; ``none`` has no target networks.
+        target_update: as in :func:`comarl.algos.targets.next_target`; ``none`` has no target networks.
         target_interval: counted in updates.
         target_tau: the share of the online network in a soft update.
     """
@@ -117,9 +117,11 @@ class MADDPG:
         del env_steps
         return {}
 
-    def annotate(self, state: MADDPGState, trajectory: Trajectory) -> Trajectory:
+    def annotate(
+        self, state: MADDPGState, trajectory: Trajectory, env_steps: Int[Array, ""], key: PRNGKeyArray
+    ) -> Trajectory:
         """Nothing to note: targets are made anew in every update."""
-        del state
+        del state, env_steps, key
         return trajectory
 
     def update(self, state: MADDPGState, batch: Batch, key: PRNGKeyArray) -> Update:
@@ -132,7 +134,7 @@ class MADDPG:
         by_actor, policies = jax.grad(self.actor_loss, has_aux=True)(actor, critics, batch, actor_key)
         actor, actor_state = self._step(actor, by_actor, state.optimisers.actor)
         online, updates = Networks(actor, critics), state.updates + 1
-        target = follow(online, state.target, updates, self.target_update, self.target_interval, self.target_tau)
+        target = next_target(online, state.target, updates, self.target_update, self.target_interval, self.target_tau)
         metrics = {
             "loss": values["critic_loss"] + policies["policy_loss"],
             **values,

@@ -135,8 +135,11 @@ class PPO:
         del env_steps
         return {}
 
-    def annotate(self, state: PPOState, trajectory: Trajectory) -> Trajectory:
+    def annotate(
+        self, state: PPOState, trajectory: Trajectory, env_steps: Int[Array, ""], key: PRNGKeyArray
+    ) -> Trajectory:
         """Old log-probabilities and values, advantages and targets, by the parameters that collected."""
+        del env_steps, key
         log_p, value = _unroll(state.networks, trajectory)
         v = self._scale(state).restore(value)
         after: TimeStep = jax.tree.map(lambda x: x[1:], trajectory.ts)

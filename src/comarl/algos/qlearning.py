@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
 from comarl.algos.sequences import learned_steps, masked_mean, sequence_returns, unroll
-from comarl.algos.targets import TargetUpdate, follow
+from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
 from comarl.mixers.base import AbstractMixer, Joint, mask_unavailable
@@ -132,9 +132,11 @@ class QLearning:
         """ε after that many environment steps."""
         return {"epsilon": float(jnp.asarray(self.epsilon(env_steps)))}
 
-    def annotate(self, state: QState, trajectory: Trajectory) -> Trajectory:
+    def annotate(
+        self, state: QState, trajectory: Trajectory, env_steps: Int[Array, ""], key: PRNGKeyArray
+    ) -> Trajectory:
         """Nothing to note: targets are made anew in every update."""
-        del state
+        del state, env_steps, key
         return trajectory
 
     def update(self, state: QState, batch: Batch, key: PRNGKeyArray) -> Update:
@@ -146,7 +148,7 @@ class QLearning:
         change, optimiser = self.optimiser.update(gradient, state.optimiser, params)
         online: Any = optax.apply_updates(params, change)
         updates = state.updates + 1
-        target = follow(online, state.target, updates, self.target_update, self.target_interval, self.target_tau)
+        target = next_target(online, state.target, updates, self.target_update, self.target_interval, self.target_tau)
         return Update(QState(online, target, optimiser, updates), metrics, error)
 
     def loss(

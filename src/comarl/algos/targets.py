@@ -1,4 +1,4 @@
-"""Target networks: a slower copy of what is learned, for the values that targets are made of."""
+"""Target networks: slow copies that bootstrap values come from."""
 
 from typing import Any, Literal
 
@@ -10,17 +10,16 @@ from jaxtyping import Array, Int
 TargetUpdate = Literal["hard", "soft", "none"]
 
 
-def follow(online: Any, target: Any, updates: Int[Array, ""], how: TargetUpdate, interval: int, tau: float) -> Any:
-    """The target network after an update.
+def next_target(online: Any, target: Any, updates: Int[Array, ""], how: TargetUpdate, interval: int, tau: float) -> Any:
+    """The target network after so many ``updates`` of the online one.
 
     Args:
-        online: the network after that update.
-        target: the target network before it; None stays None.
-        updates: made so far, this one included.
-        how: ``hard`` copies every ``interval`` updates (Mnih et al. 2015), ``soft`` moves by ``tau`` each time
-            (Lillicrap et al. 2016).
+        online: the network after its update.
+        target: the target network so far; None without one, and so it stays.
+        updates: how many updates there were, this one included.
+        how: ``hard`` copies every ``interval`` updates, ``soft`` moves by ``tau`` in each.
         interval: counted in updates.
-        tau: the share of the online network.
+        tau: the share of the online network in a soft update.
     """
     if target is None:
         return None

@@ -8,6 +8,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from comarl.algos.base import Algorithm
+from comarl.algos.coma import COMA
 from comarl.algos.maddpg import MADDPG
 from comarl.algos.ppo import PPO
 from comarl.algos.qlearning import QLearning
@@ -28,7 +29,7 @@ from comarl.mixers.qtran import QTRANAlt, QTRANBase
 from comarl.mixers.vdn import VDN, VDNS
 from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
-from comarl.nets.critics import ActionCritic, Critic, JointValue
+from comarl.nets.critics import ActionCritic, CounterfactualCritic, Critic, JointValue
 from comarl.nets.layers import MLP
 from comarl.returns import Returns, n_step, td_lambda
 from comarl.training.learner import Learner
@@ -157,6 +158,11 @@ def build_returns(config: LearnerConfig) -> Returns:
     return functools.partial(td_lambda, lambda_=config.td_lambda)
 
 
+def build_epsilon(config: LearnerConfig) -> optax.Schedule:
+    """ε over environment steps."""
+    return optax.linear_schedule(config.epsilon_start, config.epsilon_end, config.epsilon_steps)
+
+
 def build_memory(config: RunConfig) -> Memory:
     """Where trajectories go and batches come from."""
     learner, per_iteration = config.learner, config.num_envs * config.length
@@ -190,8 +196,29 @@ def build_algorithm(config: RunConfig, spec: EnvSpec) -> Algorithm:
             return build_qlearning(config, spec)
         case "ppo":
             return build_ppo(config, spec)
+        case "coma":
+            return build_coma(config, spec)
         case "maddpg":
             return build_maddpg(config, spec)
+
+
+def build_coma(config: RunConfig, spec: EnvSpec) -> COMA:
+    """COMA; actor and critic have the same optimiser each, and the critic learns once for each time step."""
+    agent, learner, policy = config.agent, config.learner, config.policy
+    return COMA(
+        make_actor=lambda key: build_agent(agent, spec, key),
+        make_critic=lambda key: CounterfactualCritic(spec, key=key, hidden=policy.critic_hidden, sharing=agent.sharing),
+        actor_optimiser=build_optimiser(learner, total_updates(config)),
+        critic_optimiser=build_optimiser(learner, total_updates(config) * config.length),
+        epsilon=build_epsilon(learner),
+        returns=build_returns(learner),
+        gamma=learner.gamma,
+        team_reward=learner.team_reward,
+        entropy_weight=policy.entropy_weight,
+        target_update=learner.target_update,
+        target_interval=learner.target_interval,
+        target_tau=learner.target_tau,
+    )
 
 
 def build_ppo(config: RunConfig, spec: EnvSpec) -> PPO:
@@ -255,7 +282,7 @@ def build_qlearning(config: RunConfig, spec: EnvSpec) -> QLearning:
         make_agent=lambda key: build_agent(agent, spec, key),
         make_mixer=lambda key: build_mixer(config, spec, key),
         optimiser=build_optimiser(learner, total_updates(config)),
-        epsilon=optax.linear_schedule(learner.epsilon_start, learner.epsilon_end, learner.epsilon_steps),
+        epsilon=build_epsilon(learner),
         returns=build_returns(learner),
         gamma=learner.gamma,
         team_reward=learner.team_reward,

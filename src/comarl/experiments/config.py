@@ -133,7 +133,7 @@ class LearnerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PolicyConfig:
-    """Policies and their critic; Q-learning ignores it."""
+    """Policies and their critic; Q-learning ignores it, and COMA all but the entropy bonus and its critic's width."""
 
     clip: float = 0.2
     """Probability ratios count no further than 1 ± this."""
@@ -155,6 +155,8 @@ class PolicyConfig:
     """MADDPG, DDPG: the critic is shown hard actions there, with the soft ones' gradient."""
     logit_weight: float = 1e-3
     """MADDPG, DDPG: weight of the policies' mean squared logits."""
+    critic_hidden: int = 128
+    """COMA: width of the critic's two layers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,6 +262,7 @@ def check(config: RunConfig) -> None:
         n: getattr(learner, n) for n in ("n_step", "buffer_steps", "batch_size", "updates", "epochs", "minibatches")
     }
     positive |= {"hidden": config.agent.hidden, "embed": config.mixer.embed}
+    positive |= {"critic_hidden": config.policy.critic_hidden}
     positive |= {n: getattr(config.mixer, n) for n in ("hyper_hidden", "kernels", "heads", "joint_hidden")}
     positive |= {n: getattr(config.policy, n) for n in ("clip", "gumbel_temperature")}
     for name, value in positive.items():
@@ -315,6 +318,11 @@ def _check_onpolicy(config: RunConfig) -> None:
         raise ComarlError(
             f"burn_in={learner.burn_in}, stored_state={learner.stored_state}: with {learner.learner} sequences begin "
             "with the memory that they were collected with (use --burn-in 0 and --stored-state)"
+        )
+    if learner.learner == "a2c" and learner.epochs * learner.minibatches > 1:
+        raise ComarlError(
+            f"epochs={learner.epochs}, minibatches={learner.minibatches}: a2c makes one update on what was just "
+            "collected, use --epochs 1 --minibatches 1"
         )
 
 

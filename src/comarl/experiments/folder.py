@@ -25,7 +25,8 @@ def load_config(folder: Path) -> RunConfig:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ComarlError(f"{path} is not JSON ({error})") from error
-    if not isinstance(data, dict) or not all(isinstance(data.get(group), dict) for group in GROUPS):
+    # A group that is newer than the run has its defaults.
+    if not (isinstance(data, dict) and "agent" in data and all(isinstance(data.get(g, {}), dict) for g in GROUPS)):
         raise ComarlError(f"{path} is not a run's configuration")
     return from_json(data)
 

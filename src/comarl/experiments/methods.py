@@ -34,13 +34,13 @@ REPLAYED = "its critics say what its agents' actions of now would be worth, on s
 VALUES = {"ppo": NO_POLICY, "a2c": NO_POLICY}
 """Learners that value-based methods make no sense with."""
 
-Rule = Literal["qlearning", "ppo", "maddpg"]
+Rule = Literal["qlearning", "ppo", "coma", "maddpg"]
 POLICIES: dict[str, tuple[Rule, str]] = {
     "replay": ("maddpg", REPLAYED),
     "ppo": ("ppo", OWN_STEPS),
     "a2c": ("ppo", ONE_UPDATE),
 }
-"""The rule of a method with policies by its one learner, and why it refuses the others."""
+"""The usual rule of a method with policies by its one learner, and why it refuses the others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +73,11 @@ class Method:
         return [name for name in LEARNERS if name not in self.refuses]
 
 
-def _policy(summary: str, source: str, learner: str) -> Method:
-    """A method with policies: rewards may be per agent."""
-    rule, reason = POLICIES[learner]
+def _policy(summary: str, source: str, learner: str, *, rule: Rule | None = None, team_value: bool = False) -> Method:
+    """A method with policies: rewards may be per agent, unless its critic has one value for the team."""
+    usual, reason = POLICIES[learner]
     refuses = {name: reason for name in LEARNERS if name != learner}
-    return Method(summary, source, team_value=False, refuses=refuses, rule=rule)
+    return Method(summary, source, team_value, refuses, rule or usual)
 
 
 METHODS = {
@@ -98,6 +98,13 @@ METHODS = {
     "mappo": _policy("agents with policies; the critic sees the state", "Yu et al. 2022", "ppo"),
     "ia2c": _policy("IPPO without epochs and clipping", "Papoudakis et al. 2021", "a2c"),
     "maa2c": _policy("MAPPO without epochs and clipping", "Papoudakis et al. 2021", "a2c"),
+    "coma": _policy(
+        "agents with policies; a central Q credits each one's action",
+        "Foerster et al. 2018",
+        "a2c",
+        rule="coma",
+        team_value=True,
+    ),
     "maddpg": _policy("policies; each critic sees everything and the joint action", "Lowe et al. 2017", "replay"),
     "ddpg": _policy("policies; critics see the agent's own observation and action", "Lillicrap et al. 2016", "replay"),
 }

@@ -118,6 +118,54 @@ class Critic(eqx.Module):
         return memory, out.q[..., 0]
 
 
+class CounterfactualCritic(eqx.Module):
+    """Q_i(s, (u_i, u_-i)) of every action of every agent, the others keeping theirs (COMA, Foerster et al. 2018, §4).
+
+    Each agent's row is one pass of a feed-forward network: its own current action is what the outputs are over, so that
+    it is no input.
+    """
+
+    net: Shared[MLP]
+    num_agents: int = eqx.field(static=True)
+    num_actions: int = eqx.field(static=True)
+
+    def __init__(self, spec: EnvSpec, *, key: PRNGKeyArray, hidden: int = 128, sharing: Sharing = "shared"):
+        n, a = spec.num_agents, spec.num_actions
+        inputs = spec.state_dim + spec.obs_dim + 2 * n * a + n
+        self.net = Shared(lambda k: MLP((inputs, hidden, hidden, a), key=k), sharing, spec.types, key=key)
+        self.num_agents, self.num_actions = n, a
+
+    def __call__(
+        self, ts: TimeStep, last_action: Int[Array, "*batch N"], action: Int[Array, "*batch N"]
+    ) -> Float[Array, "*batch N A"]:
+        """The values of joint steps.
+
+        Args:
+            ts: what was perceived.
+            last_action: what each agent did before; meaningless on the first step of an episode, and not seen there.
+            action: what each agent does now. Agent i's row does not depend on ``action[..., i]``.
+        """
+        before = jnp.where(ts.first[..., None, None], 0.0, self._one_hot(last_action))
+        others = ~jnp.eye(self.num_agents, dtype=bool)[..., None]
+        now = jnp.where(others, self._one_hot(action)[..., None, :, :], 0.0)
+        *batch, _ = action.shape
+        everyone = jnp.concatenate([ts.state, before.reshape(*batch, -1)], axis=-1)
+        x = jnp.concatenate(
+            [
+                jnp.broadcast_to(everyone[..., None, :], (*action.shape, everyone.shape[-1])),
+                ts.obs,
+                now.reshape(*action.shape, -1),
+                jnp.broadcast_to(jnp.eye(self.num_agents), (*action.shape, self.num_agents)),
+            ],
+            axis=-1,
+        )
+        agents = len(batch)
+        return self.net.map(MLP.__call__, in_axes=(agents,), out_axes=agents)(x)
+
+    def _one_hot(self, action: Int[Array, "*batch N"]) -> Float[Array, "*batch N A"]:
+        return jax.nn.one_hot(action, self.num_actions)
+
+
 SeesActing = Literal["observations", "state", "own"]
 
 

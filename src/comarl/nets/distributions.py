@@ -17,6 +17,19 @@ def log_probabilities(logits: Float[Array, "*batch A"], avail: Bool[Array, "*bat
     return jax.nn.log_softmax(jnp.where(avail, logits, IMPOSSIBLE), axis=-1)
 
 
+def with_floor(
+    log_p: Float[Array, "*batch A"], avail: Bool[Array, "*batch A"], epsilon: Float[Array, "*batch"]
+) -> Float[Array, "*batch A"]:
+    """Log-probabilities of (1 - ε) p + ε / |available|: no available action is rarer than ε / |available|.
+
+    >>> jnp.exp(with_floor(jnp.log(jnp.array([0.9, 0.1])), jnp.array([True, True]), jnp.array(0.5)))
+    Array([0.7, 0.3], dtype=float32)
+    """
+    share = epsilon / avail.sum(-1)
+    mixed = jnp.logaddexp(log_p + jnp.log(1 - epsilon)[..., None], jnp.log(share)[..., None])
+    return jnp.where(avail, mixed, IMPOSSIBLE)
+
+
 def sample(log_p: Float[Array, "*batch A"], key: PRNGKeyArray) -> Int[Array, "*batch"]:
     """A draw from each distribution."""
     return jax.random.categorical(key, log_p, axis=-1).astype(jnp.int32)
@@ -50,9 +63,9 @@ def mode(log_p: Float[Array, "*batch A"]) -> Int[Array, "*batch"]:
     return jnp.argmax(log_p, axis=-1).astype(jnp.int32)
 
 
-def chosen(log_p: Float[Array, "*batch A"], action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """The log-probability of each action that was taken."""
-    return jnp.take_along_axis(log_p, action[..., None], axis=-1)[..., 0]
+def chosen(x: Float[Array, "*batch A"], action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """What ``x`` has for each action that was taken, such as its log-probability."""
+    return jnp.take_along_axis(x, action[..., None], axis=-1)[..., 0]
 
 
 def entropy(log_p: Float[Array, "*batch A"]) -> Float[Array, "*batch"]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from comarl.report.fits import Fitted
 
 GAMES = FAMILIES["matrix"].variants
-FACTORED = tuple(name for name, method in METHODS.items() if method.team_value and name != "joint")
+FACTORED = tuple(name for name, method in METHODS.items() if method.values and method.team_value and name != "joint")
 """The methods that make one value of several utilities."""
 DEFAULT_METHODS = ("vdn", "qmix", "qplex")
 

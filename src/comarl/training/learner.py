@@ -44,8 +44,10 @@ class Learner:
             The algorithm's state, the memory, and the means of the metrics over this iteration's updates (NaN
             before learning starts, so that nothing stale is ever reported).
         """
-        trajectory = self.algorithm.annotate(state, trajectory)
+        steps, envs = trajectory.action.shape[:2]
         # The updates have the keys 0 to updates - 1.
+        note_key = jax.random.fold_in(key, self.updates + 1)
+        trajectory = self.algorithm.annotate(state, trajectory, iteration * steps * envs, note_key)
         stored = self.memory.add(memory, trajectory, iteration, jax.random.fold_in(key, self.updates))
 
         # Only what the updates change is carried: the trajectories would be copied by every branch and loop.

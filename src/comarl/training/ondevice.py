@@ -108,10 +108,11 @@ class OnDevice:
         policy = self.learner.algorithm.policy(state, 0)
         carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.num_envs, *x.shape)).copy(), policy.initial_carry())
         actors = Actors(env_state, ts, carry, jnp.zeros_like(ts.reward), jnp.zeros(self.num_envs, jnp.int32))
-        annotate = self.learner.algorithm.annotate
-        example = jax.eval_shape(lambda a: annotate(state, self.collect(policy, a, learner_key)[1]), actors)
+        start, annotate = jnp.zeros((), jnp.int32), self.learner.algorithm.annotate
+        collect = lambda a: self.collect(policy, a, learner_key)[1]  # noqa: E731
+        example = jax.eval_shape(lambda a: annotate(state, collect(a), start, learner_key), actors)
         memory = self.learner.memory.init(example)
-        return RunState(state, memory, actors, jnp.zeros((), jnp.int32), jnp.asarray(seed, jnp.int32))
+        return RunState(state, memory, actors, start, jnp.asarray(seed, jnp.int32))
 
     def chunk(self, run: RunState) -> tuple[RunState, ChunkLog]:
         """``iterations`` iterations and an evaluation."""
