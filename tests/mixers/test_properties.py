@@ -9,14 +9,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jaxtyping import Array
 
-from comarl.algos.qlearning import Networks, QLearning, greedy
+from comarl.algos.qlearning import Networks, greedy
+from comarl.algos.targets import next_target
 from comarl.envs.base import make_timestep
 from comarl.experiments.build import build_mixer
 from comarl.experiments.config import RunConfig
@@ -32,7 +32,6 @@ from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
 from comarl.nets.critics import JointValue
 from comarl.nets.layers import MLP
-from comarl.returns import td_lambda
 from comarl.types import EnvSpec
 from tests.by_hand import random_joint
 from tests.probes import random_parameters
@@ -286,16 +285,6 @@ def test_every_parameter_is_copied_to_the_target(name: str) -> None:
     """At once in a hard update, by its share in a soft one."""
     online, target = (Networks(AGENT, draw_mixer(name, seed)) for seed in (1, 2))
     for how, tau in (("hard", 1.0), ("soft", 0.25)):
-        algorithm = QLearning(
-            make_agent=lambda _: AGENT,
-            make_mixer=lambda _: online.mixer,
-            optimiser=optax.sgd(1.0),
-            epsilon=optax.constant_schedule(0.0),
-            returns=functools.partial(td_lambda, lambda_=0.0),
-            target_update=how,
-            target_interval=3,
-            target_tau=0.25,
-        )
-        new = algorithm._new_target(online, target, jnp.asarray(3))
+        new = next_target(online, target, jnp.asarray(3), how, 3, 0.25)
         for a, b, c in zip(*map(jax.tree.leaves, (new, online, target)), strict=True):
             np.testing.assert_allclose(a, tau * b + (1 - tau) * c, rtol=1e-5, atol=1e-6)
