@@ -159,7 +159,7 @@ PRESETS: dict[tuple[str, str, str], Preset] = {
     ("qmix", "smax/3m", "pqn"): Preset(
         PQN_SMAX,
         HERE,
-        "to be measured",
+        "wins 73% of 256 battles (seeds 0-2: 75, 71, 72) after 836k steps, 92 s on two cores; heuristic 52, random 0",
     ),
     ("ippo", "smax/3m", "ppo"): Preset(
         PPO_SMAX, HERE, "wins 73% of 256 battles (seeds 0-2: 73, 73, 73) after 541k steps; heuristic 52, random 0"
