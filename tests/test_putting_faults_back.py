@@ -630,8 +630,8 @@ SLIPS = [
     Fault(
         "algos/test_stochastic.py::test_evaluation_is_greedy_whatever_the_key",
         "algos/stochastic.py",
-        "sample(log_p, key) if explore else mode(log_p)",
-        "sample(log_p, key)",
+        "sample(self._floored(log_p, ts), key) if explore else mode(log_p)",
+        "sample(self._floored(log_p, ts), key)",
         "sampling left on in evaluation",
     ),
 ]

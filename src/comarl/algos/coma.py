@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,12 +15,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
 from comarl.algos.sequences import masked_mean, sequence_returns
+from comarl.algos.stochastic import StochasticPolicy
 from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
-from comarl.nets.agents import Agent, AgentCarry
+from comarl.nets.agents import Agent
 from comarl.nets.critics import CounterfactualCritic
-from comarl.nets.distributions import chosen, entropy, log_probabilities, mode, sample, with_floor
+from comarl.nets.distributions import chosen, entropy, log_probabilities, sample, with_floor
 from comarl.returns import Returns, TeamReward, form_team_reward
 from comarl.types import TimeStep, Trajectory
 
@@ -41,29 +41,6 @@ class COMAState(NamedTuple):
     actor: Agent
     optimiser: optax.OptState
     critic: Central
-
-
-class COMAPolicy(eqx.Module):
-    """Draws actions from the agents' distributions with their floor; without exploration takes the most probable."""
-
-    actor: Agent
-    epsilon: Float[Array, ""]
-
-    def initial_carry(self) -> AgentCarry:
-        """The agents' carry before an episode."""
-        return self.actor.initial_carry()
-
-    def act(
-        self, carry: AgentCarry, ts: TimeStep, key: PRNGKeyArray, explore: bool
-    ) -> tuple[AgentCarry, Int[Array, " N"]]:
-        """The agents' next carry and their actions ``[N]``."""
-        memory, out = self.actor(carry, ts)
-        log_p = log_probabilities(out.q, ts.avail)
-        if explore:
-            action = sample(with_floor(log_p, ts.avail, jnp.broadcast_to(self.epsilon, log_p.shape[:-1])), key)
-        else:
-            action = mode(log_p)
-        return AgentCarry(memory, action), action
 
 
 class Notes(NamedTuple):
@@ -130,9 +107,9 @@ class COMA:
         central = Central(critic, target, self.critic_optimiser.init(params[1]), jnp.zeros((), jnp.int32))
         return COMAState(actor, self.actor_optimiser.init(params[0]), central)
 
-    def policy(self, state: COMAState, env_steps: Int[Array, ""] | int) -> COMAPolicy:
+    def policy(self, state: COMAState, env_steps: Int[Array, ""] | int) -> StochasticPolicy:
         """The stochastic policy, whose floor has the ε of that many environment steps."""
-        return COMAPolicy(state.actor, self._epsilon(env_steps))
+        return StochasticPolicy(state.actor, self._epsilon(env_steps))
 
     def schedules(self, env_steps: int) -> dict[str, float]:
         """ε after that many environment steps."""

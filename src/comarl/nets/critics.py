@@ -107,11 +107,8 @@ class Critic(eqx.Module):
 
     def unroll(self, memory: Any, ts: TimeStep) -> tuple[Any, Float[Array, "T *batch N"]]:
         """``T`` joint steps: the memory after the last one and the values of each."""
-        seen = ts.obs
-        if self.sees == "state":
-            seen = jnp.broadcast_to(ts.state[..., None, :], (*ts.obs.shape[:-1], ts.state.shape[-1]))
-        ids = jnp.broadcast_to(jnp.eye(self.num_agents), (*ts.obs.shape[:-1], self.num_agents))
-        x = jnp.concatenate([seen, ids], axis=-1)
+        seen = _for_each(ts.state, self.num_agents) if self.sees == "state" else ts.obs
+        x = jnp.concatenate([seen, _indices(ts)], axis=-1)
         agents = x.ndim - 2
         unroll = self.body.map(Body.unroll, in_axes=(agents - 1, agents, None), out_axes=(agents - 1, agents))
         memory, out = unroll(memory, x, ts.first)
@@ -152,10 +149,10 @@ class CounterfactualCritic(eqx.Module):
         everyone = jnp.concatenate([ts.state, before.reshape(*batch, -1)], axis=-1)
         x = jnp.concatenate(
             [
-                jnp.broadcast_to(everyone[..., None, :], (*action.shape, everyone.shape[-1])),
+                _for_each(everyone, self.num_agents),
                 ts.obs,
                 now.reshape(*action.shape, -1),
-                jnp.broadcast_to(jnp.eye(self.num_agents), (*action.shape, self.num_agents)),
+                _indices(ts),
             ],
             axis=-1,
         )
@@ -196,7 +193,7 @@ class ActionCritic(eqx.Module):
     ) -> Float[Array, "*batch N"]:
         """The values of one joint action, or of one in which agent i, for its own value alone, does ``own[i]``."""
         own = action if own is None else own
-        x = jnp.concatenate([*self._seen(ts, action, own), self._ids(ts)], axis=-1)
+        x = jnp.concatenate([*self._seen(ts, action, own), _indices(ts)], axis=-1)
         agents = x.ndim - 2
         return self.net.map(MLP.__call__, in_axes=(agents,), out_axes=agents)(x)[..., 0]
 
@@ -207,7 +204,15 @@ class ActionCritic(eqx.Module):
         world = ts.state if self.sees == "state" else ts.obs.reshape(*agents[:-1], -1)
         itself = jnp.eye(self.num_agents, dtype=bool).reshape((1,) * (own.ndim - 2) + (self.num_agents,) * 2 + (1,))
         joint = jnp.where(itself, own[..., None, :, :], action[..., None, :, :])
-        return [jnp.broadcast_to(world[..., None, :], (*agents, world.shape[-1])), joint.reshape(*agents, -1)]
+        return [_for_each(world, self.num_agents), joint.reshape(*agents, -1)]
 
-    def _ids(self, ts: TimeStep) -> Float[Array, "*batch N N"]:
-        return jnp.broadcast_to(jnp.eye(self.num_agents), (*ts.obs.shape[:-1], self.num_agents))
+
+def _for_each(x: Float[Array, "*batch features"], agents: int) -> Float[Array, "*batch N features"]:
+    """The same for every agent."""
+    return jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], agents, x.shape[-1]))
+
+
+def _indices(ts: TimeStep) -> Float[Array, "*batch N N"]:
+    """Every agent's index, one-hot."""
+    *batch, agents, _ = ts.obs.shape
+    return jnp.broadcast_to(jnp.eye(agents), (*batch, agents, agents))
