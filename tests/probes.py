@@ -1,5 +1,6 @@
 """Probe environments: the smallest tasks whose values are known, and helpers to train on them."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,8 @@ class Delayed(Env):
     """Two steps, reward 0 and then 1, termination: Q(first step) = γ, Q(second step) = 1."""
 
     def __init__(self, agents: int = 2):
-        self.spec = spec("probe/delayed", agents, obs=3, state=3, actions=2, limit=2)
+        made = spec("probe/delayed", agents, obs=3, state=3, actions=2, limit=2)
+        self.spec = dataclasses.replace(made, outcomes=("steps",))
 
     def reset(self, key: PRNGKeyArray) -> tuple[Any, TimeStep]:
         del key
@@ -41,6 +43,9 @@ class Delayed(Env):
     def step(self, state: Any, action: Int[Array, " N"], key: PRNGKeyArray) -> tuple[Any, TimeStep]:
         time = state + 1
         return time, self._see(time, reward=jnp.where(time == 2, 1.0, 0.0), terminated=time == 2)
+
+    def outcome(self, state: Any) -> dict[str, Array]:
+        return {"steps": state.astype(jnp.float32)}
 
     def _see(self, time: Array, **more: Any) -> TimeStep:
         seen = jax.nn.one_hot(time, 3)

@@ -24,6 +24,7 @@ def test_result_is_printed_as_json(trained: Trained) -> None:
     assert result["seeds"] == [5, 6]
     assert result["return"] == {"mean": 1.0, "per_seed": [1.0, 1.0]}
     assert result["random"] == 1.0
+    assert result["outcomes"] == {"steps": {"per_seed": [2.0, 2.0], "random": 2.0}}
     assert result["env_steps"] == 32
 
 

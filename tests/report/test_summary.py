@@ -45,6 +45,18 @@ def test_sampled_actions_stand_beside_greedy_ones() -> None:
     assert shown[4:7] == ["learned, mean 75.0%", "the same, sampling actions 25.0%", "random 0.0%"]
 
 
+def test_further_outcomes_have_columns() -> None:
+    outcomes = {"reached": {"per_seed": [0.5, 0.75], "random": 0.0625, "heuristic": 1.0}}
+    assert lines(SUMMARY | {"outcomes": outcomes})[1:] == [
+        "policy win rate reached",
+        "learned, seed 4 50.0% 0.500",
+        "learned, seed 5 100.0% 0.750",
+        "learned, mean 75.0% 0.625",
+        "random 0.0% 0.062",
+        "heuristic 76.2% 1.000",
+    ]
+
+
 def test_returns() -> None:
     summary = SUMMARY | {"score": "return (sum over the agents)", "return": {"mean": -2.0, "per_seed": [-3.0, -1.0]}}
     del summary["win_rate"]

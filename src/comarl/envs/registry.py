@@ -38,6 +38,23 @@ FAMILIES: dict[str, Family] = {
         ("qtran", "qplex-1", "qplex-3", "climbing", "penalty"),
         "comarl.envs.games.matrix:make",
     ),
+    "iterated": Family(
+        "matrix games of 25 rounds; in the first five each agent has payoffs of its own",
+        (
+            "prisoners",
+            "pennies",
+            "stag-hunt",
+            "chicken",
+            "bach-stravinsky",
+            "climbing",
+            "penalty-0",
+            "penalty-25",
+            "penalty-50",
+            "penalty-75",
+            "penalty-100",
+        ),
+        "comarl.envs.games.iterated:make",
+    ),
     "two-step": Family("the QMIX paper's two-step game", ("",), "comarl.envs.games.two_step:make"),
     "mmdp": Family("the QPLEX paper's two-state game of 100 steps", ("game-1",), "comarl.envs.games.mmdp:make"),
     "switch": Family(

@@ -264,6 +264,18 @@ def test_a_speaker_and_a_listener_are_padded_masked_and_of_two_types() -> None:
     np.testing.assert_array_equal(ts.state, np.concatenate([ts.obs[0, :3], ts.obs[1]]))
 
 
+@pytest.mark.parametrize(("away", "reached"), [(0.114, 1.0), (0.116, 0.0)])
+def test_a_listener_has_arrived_where_its_circle_meets_the_goals(away: float, reached: float) -> None:
+    """Radii .075 and .04."""
+    env, reset, _ = mpe("simple_speaker_listener")
+    state, _ = reset(KEY)
+    goal = state.p_pos[2 + state.goal]
+    state = state.replace(p_pos=state.p_pos.at[1].set(goal + jnp.array([0.0, away])))
+    outcome = env.outcome(state)
+    assert float(outcome["reached"]) == reached
+    np.testing.assert_allclose(outcome["distance"], away, atol=1e-6)
+
+
 def test_types_follow_size_and_class() -> None:
     # world_comm: a leader with 20 actions, three adversaries, two good agents; tag: three adversaries, one good agent.
     assert make_env("mpe/simple_world_comm").spec.agent_types == (0, 1, 1, 1, 2, 2)

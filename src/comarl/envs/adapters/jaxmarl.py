@@ -208,7 +208,8 @@ class Mpe(ObservedEnv):
     observation size, action size or JaxMARL's class of agents. Rewards are each agent's own; where there are
     adversaries, these are agents like the others and their rewards oppose the others'. Episodes never terminate:
     they are truncated after ``max_steps + 1`` transitions, because JaxMARL compares its step counter before it counts
-    the step.
+    the step. Where there is a listener, the outcome says whether it ends on its landmark (``reached``: their circles
+    meet) and how far from its middle (``distance``); table 1 of Lowe et al. 2017 does not say how near is enough.
 
     Args:
         name: the name in the registry.
@@ -222,6 +223,7 @@ class Mpe(ObservedEnv):
         action_sizes = [int(env.action_spaces[agent].n) for agent in self._agents]
         classes = [_class_of(agent, env.classes) for agent in self._agents]
         self._avail = np.arange(max(action_sizes)) < np.array(action_sizes)[:, None]
+        self._listens = "listener_0" in self._agents
         self.spec = EnvSpec(
             name=name,
             num_agents=len(self._agents),
@@ -230,6 +232,7 @@ class Mpe(ObservedEnv):
             num_actions=max(action_sizes),
             max_episode_steps=int(env.max_steps) + 1,
             agent_types=_numbered(list(zip(obs_sizes, action_sizes, classes, strict=True))),
+            outcomes=("reached", "distance") if self._listens else (),
             reward="per agent",
         )
 
@@ -256,6 +259,14 @@ class Mpe(ObservedEnv):
             truncated=state.done,
             first=first,
         )
+
+    def outcome(self, state: Any) -> dict[str, Float[Array, ""]]:
+        if not self._listens:
+            return {}
+        listener, goal = self._env.num_agents - 1, self._env.num_agents + state.goal
+        distance = jnp.linalg.norm(state.p_pos[listener] - state.p_pos[goal])
+        reached = distance < self._env.rad[listener] + self._env.rad[goal]
+        return {"reached": reached.astype(jnp.float32), "distance": distance}
 
 
 def _numbered(kinds: list[Any]) -> tuple[int, ...]:
