@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap, trim_mean
 
-from comarl.experiments.config import RunConfig
 from comarl.experiments.methods import METHODS
-from comarl.experiments.presets import CHECKERS, SWITCH, resolve
+from comarl.experiments.presets import CHECKERS, SWITCH, defaults, resolve
 from comarl.experiments.scores import short, show_score
 from comarl.report.curves import COLOURS, read_curve, summarise
 
 ROOT = Path(__file__).parent.parent
 RESULTS, PICTURES = ROOT / "benchmarks" / "results", ROOT / "docs" / "images"
 PAGE = ROOT / "docs" / "comparisons.md"
+POLICIES = ("ippo", "mappo", "ia2c", "maa2c", "coma", "maddpg", "ddpg")
 FACTORISED = ("iql", "vdn", "qmix", "qplex", "qatten", "qtran-base", "qtran-alt", "cw-qmix", "ow-qmix")
 
 
@@ -34,7 +34,7 @@ class Comparison:
     Attributes:
         methods: names of methods.
         envs: names of environments.
-        settings: what all have in common, by flat names.
+        settings: what all have in common, by flat names; the rest are each method's defaults.
         seeds: seeds of each.
     """
 
@@ -66,6 +66,12 @@ COMPARISONS = {
         ("smax/3m", "smax/2s3z", "smax/3s5z", "smax/5m_vs_6m"),
         {"steps": 150_000, "length": 32, "epsilon_end": 0.02, "eval_every": 50_000, "eval_episodes": 256},
     ),
+    "spread": Comparison(
+        (*FACTORISED, *POLICIES),
+        ("mpe/simple_spread",),
+        {"steps": 300_000, "length": 26, "gamma": 0.9, "team_reward": "sum", "eval_every": 50_000},
+        seeds=5,
+    ),
 }
 
 
@@ -93,14 +99,13 @@ def is_result(row: dict[str, Any], comparison: Comparison, method: str, env: str
 def run(name: str, comparison: Comparison, method: str, env: str) -> dict[str, Any]:
     """Train and read the curve."""
     from comarl.cli.output import showing_progress
-    from comarl.experiments.config import with_settings
     from comarl.experiments.runner import train
 
     print(f"{method} on {env}", file=sys.stderr)
     folder = ROOT / "runs" / name / f"{method}-{env.replace('/', '-')}"
     settings = comparison.settings | {"seeds": comparison.seeds, "run": folder, "overwrite": True}
     config = resolve(method, env, settings)
-    if config != with_settings(RunConfig(method=method, env=env), settings):
+    if config != defaults(method, env, settings):
         raise ValueError(
             f"the preset of {method} on {env} has settings that the comparison does not: it would favour it"
         )

@@ -5,6 +5,7 @@ whole processes. Nothing else should run on the machine meanwhile. Writes ``benc
 """
 
 import json
+import math
 import os
 import platform
 import resource
@@ -19,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxprs_in_params
 
 from comarl.envs.base import Env
 from comarl.experiments.build import build_driver, build_env
@@ -30,19 +32,23 @@ ROUNDS = 7
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 # The settings of the public reference point (about 83 updates/s on two cores).
 SPREAD = {"num_envs": 8, "length": 26, "batch_size": 32, "hidden": 64, "embed": 32, "hyper_hidden": 128}
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "mpe/simple_spread": ("mpe/simple_spread", {**SPREAD, "updates": 1, "team_reward": "sum"}),
-    "smax/3m (preset)": ("smax/3m", {}),
+CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "QMIX, simple_spread": ("qmix", "mpe/simple_spread", {**SPREAD, "updates": 1, "team_reward": "sum"}),
+    "QMIX, smax/3m (preset)": ("qmix", "smax/3m", {}),
+    "MAPPO, smax/3m (preset)": ("mappo", "smax/3m", {}),
+    "MADDPG, simple_spread (the paper's settings)": ("maddpg", "mpe/simple_spread", {}),
 }
+"""Method, environment and settings."""
 
 
 def main() -> None:
     """Measure every case, print a table and write the JSON."""
     report: dict[str, Any] = {"machine": machine(), "rounds": ROUNDS, "cases": {}}
-    for name, (env, settings) in CASES.items():
+    for name, (method, env, settings) in CASES.items():
         print(f"measuring {name} …", file=sys.stderr)
-        config = resolve("qmix", env, settings) if not settings else with_settings(RunConfig(env=env), settings)
-        report["cases"][name] = measure(config) | start_up(env, settings)
+        # Settings of its own stand on the plain defaults: the public reference point has no preset.
+        own = with_settings(RunConfig(method=method, env=env), settings)
+        report["cases"][name] = measure(own if settings else resolve(method, env, {})) | start_up(method, env, settings)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(report, indent=2) + "\n")
     for name, case in report["cases"].items():
@@ -72,7 +78,7 @@ def measure(config: RunConfig) -> dict[str, Any]:
         "matmul": jitted(lambda a: a @ a, side),
     }
     seconds = alternate(calls)
-    flops = update_flops(driver, config, env)
+    flops = products(jax.make_jaxpr(algorithm.update)(run.learner, batch, key).jaxpr)
     peak = [2 * 2048**3 / s for s in seconds["matmul"]]
     steps = driver.steps_per_iteration
     return {
@@ -122,26 +128,29 @@ def alternate(calls: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
     return seconds
 
 
-def update_flops(driver: OnDevice, config: RunConfig, env: Env) -> float:
-    """Multiplications and additions in the matrix products of one QMIX update.
+def products(jaxpr: Any) -> float:
+    """Multiplications and additions in the matrix products of a traced function, loops counted as often as they run.
 
-    Forward passes of the online and the target network, and a backward pass of twice the forward's cost.
+    >>> scanned = lambda a: jax.lax.scan(lambda x, _: (x @ x, None), a, length=5)[0]
+    >>> products(jax.make_jaxpr(scanned)(jnp.ones((3, 3))).jaxpr)  # 5 products of 3³ multiplications and additions
+    270.0
     """
-    spec, agent, mixer = env.spec, config.agent, config.mixer
-    inputs = spec.obs_dim + agent.last_action * spec.num_actions + agent.agent_id * spec.num_agents
-    per_agent = agent.hidden * (inputs + 6 * agent.hidden + spec.num_actions)
-    e, hyper, s, n = mixer.embed, mixer.hyper_hidden, spec.state_dim, spec.num_agents
-    per_step = s * hyper + hyper * n * e + s * hyper + hyper * e + 2 * s * e + e + n * e + e
-    sequences = config.learner.batch_size
-    rows = sequences * ((driver.length + 1) * n * per_agent + driver.length * per_step)
-    return 4 * 2 * rows
+    total = 0.0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left, result = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+            total += 2.0 * math.prod(result) * math.prod(left[axis] for axis in contracted)
+        inner = sum(products(sub) for sub in jaxprs_in_params(equation.params))
+        total += inner * equation.params.get("length", 1)
+    return total
 
 
-def start_up(env: str, settings: dict[str, Any]) -> dict[str, Any]:
+def start_up(method: str, env: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Seconds from the command to the end of a tiny training with a warm cache, and the process's peak memory."""
     flags = [x for k, v in settings.items() for x in (f"--{k.replace('_', '-')}", str(v))]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "comarl", "train", "qmix", "--env", env, *flags]
+        command = [sys.executable, "-m", "comarl", "train", method, "--env", env, *flags]
         command += ["--steps", "20000", "--eval-every", "20000", "--overwrite", "--run", f"{folder}/run", "--json"]
         walls = [wall(command)[0] for _ in range(3)]
         summary = json.loads(wall(command)[1])

@@ -207,16 +207,25 @@ PRESETS.update(
 )
 
 
-def resolve(method: str, env: str, settings: dict[str, Any]) -> RunConfig:
-    """Defaults, those of the learner and the method, the preset of method, environment and learner, then ``settings``.
+def defaults(method: str, env: str, settings: dict[str, Any]) -> RunConfig:
+    """The general settings of the learner and the method, then ``settings``; no preset.
 
     Where no learner is given it is the method's usual one.
     """
+    return with_settings(_general(method, env, settings), settings)
+
+
+def resolve(method: str, env: str, settings: dict[str, Any]) -> RunConfig:
+    """As :func:`defaults`, with the preset of method, environment and learner before ``settings``."""
+    config = _general(method, env, settings)
+    preset = PRESETS.get((method, env, config.learner.learner))
+    if preset is not None:
+        config = with_settings(config, preset.settings)
+    return with_settings(config, settings)
+
+
+def _general(method: str, env: str, settings: dict[str, Any]) -> RunConfig:
     usual = {"learner": METHODS[method].learners[0]} if method in METHODS else {}
     given = {k: v for k, v in settings.items() if k == "learner"}
     config = with_settings(RunConfig(method=method, env=env), usual | given)
-    learner = config.learner.learner
-    config = with_settings(config, DEFAULTS[learner] | OF_METHOD.get(method, {}))
-    if (method, env, learner) in PRESETS:
-        config = with_settings(config, PRESETS[method, env, learner].settings)
-    return with_settings(config, settings)
+    return with_settings(config, DEFAULTS[config.learner.learner] | OF_METHOD.get(method, {}))
