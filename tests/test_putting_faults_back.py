@@ -595,8 +595,8 @@ SLIPS = [
     Fault(
         "algos/test_maddpg.py::test_targets_and_the_critics_loss_equal_the_slow_ones",
         "algos/maddpg.py",
-        "real = _per_agent(~before.last, y)",
-        "real = _per_agent(~batch.trajectory.ts.last[1 + self.burn_in :], y)",
+        "real = per_agent(~before.last, y)",
+        "real = per_agent(~batch.trajectory.ts.last[1 + self.burn_in :], y)",
         "terminal transitions dropped",
     ),
     Fault(

@@ -10,7 +10,8 @@ import optax
 import pytest
 from jaxtyping import Array
 
-from comarl.algos.coma import COMA, Central, COMAState, Notes, Steps, counterfactual_advantage
+from comarl.algos.coma import COMA, Central, COMAState, Notes, Steps
+from comarl.algos.counterfactual import counterfactual_advantage
 from comarl.envs.base import Env
 from comarl.envs.games.matrix import PAYOFFS
 from comarl.envs.registry import make_env
