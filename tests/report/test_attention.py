@@ -76,14 +76,15 @@ def test_a_critics_attention_has_a_panel_for_each_agent_and_a_row_for_each_head_
     panel = figure.axes[1]
     assert panel.get_ylabel() == "agent 2"
     assert [label.get_text() for label in panel.get_yticklabels()] == [
-        "head 1 to 1",
-        "head 1 to 3",
-        "head 2 to 1",
-        "head 2 to 3",
+        "head 1 → agent 1",
+        "head 1 → agent 3",
+        "head 2 → agent 1",
+        "head 2 → agent 3",
     ]
     np.testing.assert_array_equal(panel.images[0].get_array()[3], weights[:, 1, 1, 2])
     low, high = panel.images[0].get_clim()
     assert (low + high) / 2 == pytest.approx(1 / (AGENTS - 1))
+    assert figure.axes[-1].get_ylim()[0] >= 0
     assert high <= 1  # the nothing that an agent gives itself is not in the scale
     assert "equal shares: 0.5" in figure.axes[-1].get_ylabel()
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ATTENTIVE = {
     "qplex": (r"$\lambda_i(s, u)$", "the weight of agent i's advantage"),
     "qatten": (r"$\lambda_{i,h}(s)$", "head h's share of agent i"),
-    "maac": (r"$\alpha^h_{i \to j}(o, a)$", "what head h of agent i's critic attends to in agent j"),
+    "maac": (r"$\alpha^h_{i \to j}(o, a)$", "agent j's share in what head h of agent i's critic hears"),
 }
 """The methods that weigh agents, and what the weights are: symbol and meaning."""
 
@@ -199,15 +199,17 @@ def figure_of(result: dict[str, Any]) -> Any:
     for m, axes in zip(shown, panels, strict=False):
         axes.set_ylabel(m.label, fontsize=8)
         for boundary in range(m.each, len(m.rows), m.each):
-            axes.axhline(boundary - 0.5, color="white", linewidth=2)
+            axes.axhline(boundary - 0.5, color="0.2", linewidth=0.8)
     bar = figure.colorbar(images[0], ax=list(panels[: len(shown)]), fraction=0.04)
     bar.set_label(symbol + (f"  (equal shares: {equal:.3g})" if equal else ""), fontsize=9)
+    bar.ax.set_ylim(bottom=max(scale["vmin"], 0))  # no weight is negative
     bar.ax.tick_params(labelsize=7)
     _draw_rewards(panels[-2], result["rewards"])
     _draw_actions(panels[-1], np.array(result["actions"]), np.array(result["forced"]))
     _draw_action_legend(figure, result)
     panels[-1].set_xlabel("step", fontsize=9)
     panels[-1].tick_params(axis="x", labelsize=8)
+    figure.align_ylabels(panels)
     figure.suptitle(f"{headline(result)}\n{symbol}: {meaning}", fontsize=9)
     return figure
 
@@ -226,7 +228,7 @@ def _map_of(agent: int, weights: Float[np.ndarray, "T heads others"]) -> Map:
     """Whom one agent attends to: a row for each head and each other agent."""
     steps, heads, others = weights.shape
     names = np.delete(_numbers(others + 1), agent)
-    rows = [f"head {h + 1} to {name}" for h in range(heads) for name in names]
+    rows = [f"head {h + 1} → agent {name}" for h in range(heads) for name in names]
     return Map(f"agent {agent + 1}", rows, weights.reshape(steps, -1).T, others)
 
 
