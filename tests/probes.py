@@ -225,6 +225,31 @@ def random_trajectory(
     return Trajectory(ts, jnp.asarray(sure[:-1], jnp.int32), carry)
 
 
+def stepped_logits(agent: Agent, trajectory: Trajectory) -> Array:
+    """The heads' outputs at all ``T + 1`` steps, one after the other, from the carry at the first."""
+    steps, carry, logits = len(trajectory.action), trajectory.carry, []
+    for t in range(steps + 1):
+        memory, out = _step(agent, carry, jax.tree.map(lambda x, t=t: x[t], trajectory.ts))
+        logits.append(out.q)
+        carry = AgentCarry(memory, trajectory.action[min(t, steps - 1)])
+    return jnp.stack(logits)
+
+
+def played(env: Env, actor: Agent, plans: list[Any]) -> Batch:
+    """An episode for each plan, joint actions ``[T, N]``: nothing is left to chance."""
+    step, episodes = jax.jit(env.step), []
+    for plan in plans:
+        state, ts = env.reset(jax.random.key(0))
+        steps = [ts]
+        for action in plan:
+            state, ts = step(state, jnp.asarray(action, jnp.int32), jax.random.key(0))
+            steps.append(ts)
+        episodes.append(jax.tree.map(lambda *x: jnp.stack(x), *steps))
+    ts: TimeStep = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *episodes)
+    carry = jax.tree.map(lambda x: jnp.zeros((len(plans), *x.shape), x.dtype), actor.initial_carry())
+    return uniform(Trajectory(ts, jnp.asarray(plans, jnp.int32).swapaxes(0, 1), carry))
+
+
 def annotating(algorithm: Algorithm, env_steps: int = 0, seed: int = 0) -> Callable[[Any, Trajectory], Trajectory]:
     """A state and a trajectory to the trajectory with its notes, as made after so many environment steps."""
     return jax.jit(lambda state, x: algorithm.annotate(state, x, jnp.asarray(env_steps), jax.random.key(seed)))

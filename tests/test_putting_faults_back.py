@@ -370,6 +370,8 @@ FAULTS = [
 QPLEX, QATTEN, QTRAN, WQMIX = (f"mixers/test_{name}.py::test_" for name in ("qplex", "qatten", "qtran", "wqmix"))
 EVERY_MIXER = "mixers/test_properties.py::test_"
 COMA = "algos/test_coma.py::test_"
+MAAC = "algos/test_maac.py::test_"
+ATTENTION_CRITIC = "nets/test_attention_critic.py::test_"
 
 SLIPS = [
     Fault(
@@ -595,8 +597,8 @@ SLIPS = [
     Fault(
         "algos/test_maddpg.py::test_targets_and_the_critics_loss_equal_the_slow_ones",
         "algos/maddpg.py",
-        "real = _per_agent(~before.last, y)",
-        "real = _per_agent(~batch.trajectory.ts.last[1 + self.burn_in :], y)",
+        "real = per_agent(~before.last, y)",
+        "real = per_agent(~batch.trajectory.ts.last[1 + self.burn_in :], y)",
         "terminal transitions dropped",
     ),
     Fault(
@@ -626,6 +628,69 @@ SLIPS = [
         "drawn = jax.nn.one_hot(sample(log_p, key), log_p.shape[-1])",
         "drawn = gumbel_softmax(log_p, key, self.temperature)",
         "soft actions in the target",
+    ),
+    Fault(
+        f"{ATTENTION_CRITIC}an_agents_values_depend_on_the_others_actions_and_not_on_its_own",
+        "nets/attention_critic.py",
+        "itself = jax.nn.leaky_relu(_each(self.encoder, seen))",
+        "itself = jax.nn.leaky_relu(_each(self.encoder, seen)) + action[..., None]",
+        "the own action is seen",
+    ),
+    Fault(
+        f"{ATTENTION_CRITIC}attention_is_shared_out_among_the_others[False]",
+        "nets/attention_critic.py",
+        "jnp.where(others, logits / features**0.5, IMPOSSIBLE)",
+        "logits / features**0.5",
+        "a share for the agent itself",
+    ),
+    Fault(
+        f"{ATTENTION_CRITIC}it_is_its_equation[agent-False]",
+        "nets/attention_critic.py",
+        "features = self.value.weight.shape[-1] // self.heads",
+        "features = self.value.weight.shape[-1]",
+        "the scale of one wide head",
+    ),
+    Fault(
+        f"{MAAC}expected_gradient_is_that_of_soft_returns",
+        "algos/maac.py",
+        "jax.lax.stop_gradient(self.entropy_temperature * log_pi - advantage)",
+        "jax.lax.stop_gradient(-self.entropy_temperature * log_pi - advantage)",
+        "the sign of the entropy",
+    ),
+    Fault(
+        f"{MAAC}expected_gradient_is_that_of_soft_returns",
+        "algos/maac.py",
+        "jax.lax.stop_gradient(self.entropy_temperature * log_pi - advantage)",
+        "(self.entropy_temperature * log_pi - advantage)",
+        "the gradient of the score",
+    ),
+    Fault(
+        f"{MAAC}a_baseline_spares_variance",
+        "algos/maac.py",
+        "advantage = counterfactual_advantage(critic(before, drawn).q, log_p, drawn)",
+        "advantage = chosen(critic(before, drawn).q, drawn)",
+        "no baseline",
+    ),
+    Fault(
+        f"{MAAC}targets_are_soft_returns[0.0]",
+        "algos/maac.py",
+        "v = chosen(target.critic(after, drawn).q, drawn) - self.entropy_temperature * chosen(log_p[1:], drawn)",
+        "v = chosen(target.critic(after, drawn).q, drawn)",
+        "no entropy in the targets",
+    ),
+    Fault(
+        f"{MAAC}targets_are_soft_returns[0.6]",
+        "algos/maac.py",
+        "earned = -self.entropy_temperature * chosen(log_p[:-1], action)",
+        "earned = jnp.zeros(action.shape)",
+        "no entropy on the way",
+    ),
+    Fault(
+        f"{MAAC}an_update_is_a_step_of_the_critics_and_then_one_of_the_actors_and_targets_follow",
+        "algos/maac.py",
+        "by_critic = share_attention(by_critic)\n",
+        "\n",
+        "attention moves as fast as all agents together",
     ),
     Fault(
         "algos/test_stochastic.py::test_evaluation_is_greedy_whatever_the_key",

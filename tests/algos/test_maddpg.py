@@ -22,19 +22,20 @@ from comarl.experiments.build import build_maddpg
 from comarl.experiments.config import with_settings
 from comarl.experiments.presets import OF_METHOD, PRESETS, resolve
 from comarl.memory.base import Batch
-from comarl.nets.agents import AgentCarry
 from comarl.nets.critics import ActionCritic
 from comarl.nets.distributions import chosen, log_probabilities, sample
 from comarl.nets.layers import MLP
-from comarl.types import EnvSpec, TimeStep, Trajectory
+from comarl.types import EnvSpec, TimeStep
 from tests.probes import (
     Forbidden,
     Limit,
     Lottery,
     Recall,
     make_driver,
+    played,
     random_parameters,
     random_trajectory,
+    stepped_logits,
     train,
     uniform,
 )
@@ -67,19 +68,6 @@ def value(critic: ActionCritic, i: int, obs: np.ndarray, action: np.ndarray) -> 
     return float(x @ np.asarray(last.weight[i])[:, 0] + np.asarray(last.bias[i])[0])
 
 
-one_step = jax.jit(lambda agent, carry, ts: agent(carry, ts))
-
-
-def stepped_logits(networks: Networks, trajectory: Trajectory) -> Array:
-    """Of all ``T + 1`` steps, one after the other, from the carry at the first."""
-    carry, logits = trajectory.carry, []
-    for t in range(STEPS + 1):
-        memory, out = one_step(networks.actor, carry, jax.tree.map(lambda x, t=t: x[t], trajectory.ts))
-        logits.append(out.q)
-        carry = AgentCarry(memory, trajectory.action[min(t, STEPS - 1)])
-    return jnp.stack(logits)
-
-
 def start(algorithm: MADDPG, networks: Any) -> Optimisers:
     return Optimisers(algorithm.optimiser.init(networks.actor), algorithm.optimiser.init(networks.critics))
 
@@ -95,7 +83,7 @@ EYE = np.eye(A)
 def slow_targets(target: Networks, batch: Batch, key: Array, gamma: float) -> np.ndarray:
     """r_i + γ d min over critics of Q_i'(x', u'), anywhere."""
     ts: TimeStep = jax.tree.map(np.asarray, batch.trajectory.ts)
-    logits = np.asarray(stepped_logits(target, batch.trajectory))[1:]
+    logits = np.asarray(stepped_logits(target.actor, batch.trajectory))[1:]
     p = np.where(ts.avail[1:], np.exp(logits), 0)
     # The same key on the same probabilities makes the same draw.
     log_p = jnp.log(jnp.maximum(p / p.sum(-1, keepdims=True), 1e-30))
@@ -253,21 +241,6 @@ def tabled_critic(table: np.ndarray, spec: EnvSpec) -> ActionCritic:
         for layer, w, b in zip(critic.net.module.layers, weights, biases, strict=True)
     )
     return eqx.tree_at(lambda c: c.net.module.layers, critic, layers)
-
-
-def played(env: Env, actor: Any, plans: list[Any]) -> Batch:
-    """An episode for each plan, joint actions ``[T, N]``: nothing is left to chance."""
-    step, episodes = jax.jit(env.step), []
-    for plan in plans:
-        state, ts = env.reset(KEY)
-        steps = [ts]
-        for action in plan:
-            state, ts = step(state, jnp.asarray(action, jnp.int32), KEY)
-            steps.append(ts)
-        episodes.append(jax.tree.map(lambda *x: jnp.stack(x), *steps))
-    ts: TimeStep = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *episodes)
-    carry = jax.tree.map(lambda x: jnp.zeros((len(plans), *x.shape), x.dtype), actor.initial_carry())
-    return uniform(Trajectory(ts, jnp.asarray(plans, jnp.int32).swapaxes(0, 1), carry))
 
 
 PAIRS = list(itertools.product(range(3), repeat=2))

@@ -45,11 +45,14 @@ def test_regret_draws_nothing_unless_asked(run_cli: RunCli, tmp_path: Path, monk
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("method", "heads"), [("qatten", 4), pytest.param("qplex", 1, marks=pytest.mark.paper)])
-def test_attention(run_cli: RunCli, tmp_path: Path, method: str, heads: int) -> None:
+@pytest.mark.parametrize(
+    ("method", "attending", "heads"),
+    [("qatten", 1, 4), pytest.param("qplex", 1, 1, marks=pytest.mark.paper), ("maac", 2, 2)],
+)
+def test_attention(run_cli: RunCli, tmp_path: Path, method: str, attending: int, heads: int) -> None:
     folder = tmp_path / method
     words = ("train", method, "--env", "tests.probes:Delayed", "--seeds", 2, "--seed", 5, "--run", folder, *TINY)
-    assert run_cli(*words)[0] == 0
+    assert run_cli(*words, "--critic-heads", 2, "--critic-hidden", 4)[0] == 0
     status, said, err = run_cli("attention", folder, "--seed", 6, "--episode", 1, "--json")
     assert status == 0, err
     result = json.loads(said)
@@ -57,10 +60,12 @@ def test_attention(run_cli: RunCli, tmp_path: Path, method: str, heads: int) -> 
     assert (result["seed"], result["episode"], result["length"], result["return"]) == (6, 1, 2, 1)
     assert result["rewards"] == [0, 1]  # of the two steps, each for the action beneath it
     weights = np.array(result["weights"])
-    assert weights.shape == (2, heads, 2)
+    assert weights.shape == (2, attending, heads, 2)
     assert (weights >= 0).all()
-    if method == "qatten":
+    if method != "qplex":
         np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+    if method == "maac":  # nobody attends to itself, and there is one other
+        np.testing.assert_array_equal(weights, np.broadcast_to(1 - np.eye(2)[:, None], weights.shape))
     assert np.shape(result["actions"]) == np.shape(result["forced"]) == (2, 2)
     assert (folder / "attention.png").exists()
     assert error_line(run_cli("attention", folder, "--seed", 9)) == f"{folder} has the seeds 5, 6, not 9"
@@ -69,7 +74,7 @@ def test_attention(run_cli: RunCli, tmp_path: Path, method: str, heads: int) -> 
 
 def test_attention_of_a_method_without_weights(run_cli: RunCli, trained: Trained) -> None:
     line = error_line(run_cli("attention", trained.folder))
-    assert line == "'qmix' gives the agents no weights that could be drawn: train one of qplex, qatten"
+    assert line == "'qmix' gives the agents no weights that could be drawn: train one of qplex, qatten, maac"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_defaults_are_accepted() -> None:
             for name in (
                 "seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes", "target_interval",
                 "epsilon_steps", "buffer_steps", "batch_size", "updates", "n_step", "epochs", "minibatches",
-                "hidden", "embed", "hyper_hidden", "kernels", "heads", "joint_hidden", "critic_hidden",
+                "hidden", "embed", "hyper_hidden", "kernels", "heads", "joint_hidden", "critic_hidden", "critic_heads",
             )
         ],
         ({"lr": -1.0}, "lr=-1.0: must be positive"),
@@ -98,6 +98,9 @@ def test_defaults_are_accepted() -> None:
         ({"learner": "a2c", "stored_state": False}, "burn_in=0, stored_state=False: with a2c sequences begin"),
         ({"clip": 0.0}, "clip=0.0: must be positive"),
         ({"gumbel_temperature": 0.0}, "gumbel_temperature=0.0: must be positive"),
+        ({"entropy_temperature": -0.1}, "entropy_temperature=-0.1: must not be negative"),
+        ({"attention_penalty": -1.0}, "attention_penalty=-1.0: must not be negative"),
+        ({"method": "maac", "critic_heads": 3}, "critic_heads=3 does not divide critic_hidden=128: each head has an"),
         ({"logit_weight": -1.0}, "logit_weight=-1.0: must not be negative, and finite"),
         ({"value_clip": -0.1}, "value_clip=-0.1: must not be negative, and finite"),
         ({"burn_in": -1}, "burn_in=-1: must not be negative"),

@@ -20,7 +20,7 @@ def test_methods_are_found_by_their_exact_names() -> None:
 def test_rewards_per_agent_are_for_values_per_agent(method: str) -> None:
     require_team_reward(method, "mean")
     require_team_reward(method, "sum")
-    if method in ("iql", "ippo", "mappo", "ia2c", "maa2c", "maddpg", "ddpg"):
+    if method in ("iql", "ippo", "mappo", "ia2c", "maa2c", "maddpg", "ddpg", "maac"):
         require_team_reward(method, "individual")
     else:
         with pytest.raises(ComarlError, match="--team-reward mean or sum, or a method of iql, ippo, mappo"):
@@ -67,12 +67,18 @@ def test_off_policy_methods_have_defaults_of_their_own() -> None:
     assert (maddpg.learner.learner, maddpg.learner.team_reward) == ("replay", "individual")
     assert (maddpg.agent.sharing, maddpg.learner.gamma) == ("agent", 0.5)
     assert maddpg.learner.buffer_steps == RunConfig().learner.buffer_steps
+    maac = resolve("maac", "two-step", {})
+    check(maac)
+    assert (maac.learner.lr, maac.learner.target_tau, maac.learner.gamma, maac.agent.hidden) == (1e-3, 1e-3, 0.99, 128)
+    # Four updates on a thousand transitions for each hundred steps.
+    assert maac.learner.updates * 100 / (maac.num_envs * maac.length) == 4
+    assert maac.learner.batch_size * maac.length == 1000
 
 
 def test_who_acts_by_values_and_who_by_a_policy() -> None:
     policies = {name for name, method in METHODS.items() if not method.values}
-    assert policies == {"ippo", "mappo", "ia2c", "maa2c", "coma", "maddpg", "ddpg"}
-    assert {METHODS[name].rule for name in policies} == {"ppo", "coma", "maddpg"}
+    assert policies == {"ippo", "mappo", "ia2c", "maa2c", "coma", "maddpg", "ddpg", "maac"}
+    assert {METHODS[name].rule for name in policies} == {"ppo", "coma", "maddpg", "maac"}
 
 
 def test_a_method_has_defaults_over_those_of_its_learner(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from comarl.mixers.qtran import QTRANAlt, QTRANBase
 from comarl.mixers.vdn import VDN, VDNS
 from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
+from comarl.nets.attention_critic import AttentionCritic
 from comarl.nets.cells import make_cell
 from comarl.nets.critics import ActionCritic, CounterfactualCritic, Critic, JointValue
 from comarl.nets.layers import MLP, LayerNorm
@@ -46,6 +47,8 @@ MODULES: dict[str, Callable[[], Any]] = {
     "action-critic": lambda: ActionCritic(SPEC, key=KEY, sees="observations"),
     "action-critic-own": lambda: ActionCritic(SPEC, key=KEY, sees="own", sharing="type"),
     "critic-counterfactual": lambda: CounterfactualCritic(SPEC, key=KEY, sharing="agent"),
+    "critic-attention": lambda: AttentionCritic(SPEC, key=KEY, sharing="type"),
+    "critic-attention-uniform": lambda: AttentionCritic(SPEC, key=KEY, uniform=True),
     "net-mlp": lambda: MLP((3, 4, 2), key=KEY),
     "net-layer-norm": lambda: LayerNorm(3),
     "net-joint-value": joint_value,

@@ -33,7 +33,8 @@ def legend(figure: Any) -> list[str]:
 
 
 def shares() -> np.ndarray:
-    return np.random.default_rng(0).dirichlet([1] * AGENTS, size=(STEPS, 2))
+    """Of a mixer with two heads ``[T, 1, heads, N]``."""
+    return np.random.default_rng(0).dirichlet([1] * AGENTS, size=(STEPS, 1, 2))
 
 
 @pytest.mark.parametrize(
@@ -55,13 +56,49 @@ def test_colours_of_shares_are_centred_on_equal_ones() -> None:
 
 
 def test_equal_shares_are_one_colour() -> None:
-    figure = figure_of(result("qatten", np.full((STEPS, 2, AGENTS), 1 / AGENTS) + 1e-7))
+    figure = figure_of(result("qatten", np.full((STEPS, 1, 2, AGENTS), 1 / AGENTS) + 1e-7))
     low, high = figure.axes[0].images[0].get_clim()
     assert high - low == pytest.approx(2e-3)
 
 
+def critics_shares() -> np.ndarray:
+    """Of a critic with two heads for each agent ``[T, N, heads, N]``, nothing to the agent itself."""
+    weights = np.zeros((STEPS, AGENTS, 2, AGENTS))
+    for i in range(AGENTS):
+        others = [j for j in range(AGENTS) if j != i]
+        weights[:, i, :, others] = np.random.default_rng(i).dirichlet([1, 1], size=(STEPS, 2)).transpose(2, 0, 1)
+    return weights
+
+
+def test_a_critics_attention_has_a_panel_for_each_agent_and_a_row_for_each_head_and_other() -> None:
+    weights = critics_shares()
+    figure = figure_of(result("maac", weights))
+    panel = figure.axes[1]
+    assert panel.get_ylabel() == "agent 2"
+    assert [label.get_text() for label in panel.get_yticklabels()] == [
+        "head 1 → agent 1",
+        "head 1 → agent 3",
+        "head 2 → agent 1",
+        "head 2 → agent 3",
+    ]
+    np.testing.assert_array_equal(panel.images[0].get_array()[3], weights[:, 1, 1, 2])
+    low, high = panel.images[0].get_clim()
+    assert (low + high) / 2 == pytest.approx(1 / (AGENTS - 1))
+    assert figure.axes[-1].get_ylim()[0] >= 0
+    assert high <= 1  # the nothing that an agent gives itself is not in the scale
+    assert "equal shares: 0.5" in figure.axes[-1].get_ylabel()
+
+
+def test_many_agents_are_drawn_lower_and_not_without_end() -> None:
+    agents = 20
+    weights = np.full((STEPS, agents, 4, agents), 1 / (agents - 1))
+    weights[:, range(agents), :, range(agents)] = 0
+    other = {"actions": [[0] * agents] * STEPS, "forced": [[False] * agents] * STEPS}
+    assert figure_of(result("maac", weights, **other)).get_figheight() < 50
+
+
 def test_colours_of_other_weights_reach_from_the_least_to_the_most() -> None:
-    weights = np.linspace(0.5, 3, STEPS * AGENTS).reshape(STEPS, 1, AGENTS)
+    weights = np.linspace(0.5, 3, STEPS * AGENTS).reshape(STEPS, 1, 1, AGENTS)
     figure = figure_of(result("qplex", weights, forced=[[False] * AGENTS] * STEPS))
     assert figure.axes[0].images[0].get_clim() == (0.5, 3)
     assert "equal" not in figure.axes[-1].get_ylabel()

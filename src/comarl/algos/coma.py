@@ -14,7 +14,9 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
-from comarl.algos.sequences import masked_mean, sequence_returns
+from comarl.algos.counterfactual import counterfactual_advantage
+from comarl.algos.optimise import gradient_step
+from comarl.algos.sequences import deciding, masked_mean, sequence_returns
 from comarl.algos.stochastic import StochasticPolicy
 from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
@@ -151,9 +153,7 @@ class COMA:
             "grad_norm": optax.tree.norm(gradient),
             "critic_grad_norm": masked_mean(critic_norm, real.any((1, 2))),
         }
-        params: Any = state.actor
-        change, optimiser = self.actor_optimiser.update(gradient, state.optimiser, params)
-        actor: Any = optax.apply_updates(params, change)
+        actor, optimiser = gradient_step(self.actor_optimiser, gradient, state.optimiser, state.actor)
         error = sequence_error(jnp.abs(td_error).mean(-1), real[..., 0])
         return Update(COMAState(actor, optimiser, critic), metrics, error)
 
@@ -173,9 +173,7 @@ class COMA:
 
         def learn(critic: Central, x: tuple[Steps, Array]) -> tuple[Central, tuple[Array, Array]]:
             gradient, error = jax.grad(squared_error, has_aux=True)(critic.online, *x)
-            params: Any = critic.online
-            change, optimiser = self.critic_optimiser.update(gradient, critic.optimiser, params)
-            online: Any = optax.apply_updates(params, change)
+            online, optimiser = gradient_step(self.critic_optimiser, gradient, critic.optimiser, critic.online)
             updates = critic.updates + 1
             target = next_target(
                 online, critic.target, updates, self.target_update, self.target_interval, self.target_tau
@@ -197,26 +195,15 @@ class COMA:
         logits = actor.unroll(trajectory.carry, ts, action[:-1])[1].q
         log_p = with_floor(log_probabilities(logits, ts.avail), ts.avail, trajectory.notes.epsilon)
         advantage = jax.lax.stop_gradient(counterfactual_advantage(q, log_p, action))
-        deciding = ~ts.last[..., None] & (ts.avail.sum(-1) > 1)
-        policy_loss = -masked_mean(chosen(log_p, action) * advantage, deciding)
-        bonus = masked_mean(entropy(log_p), deciding)
+        choice = deciding(ts)
+        policy_loss = -masked_mean(chosen(log_p, action) * advantage, choice)
+        bonus = masked_mean(entropy(log_p), choice)
         loss = policy_loss - self.entropy_weight * bonus
-        spread = masked_mean(jnp.abs(advantage), deciding)
+        spread = masked_mean(jnp.abs(advantage), choice)
         return loss, {"loss": loss, "policy_loss": policy_loss, "entropy": bonus, "advantage": spread}
 
     def _epsilon(self, env_steps: Int[Array, ""] | int) -> Float[Array, ""]:
         return jnp.asarray(self.epsilon(env_steps), jnp.float32)
-
-
-def counterfactual_advantage(
-    q: Float[Array, "*batch A"], log_p: Float[Array, "*batch A"], action: Int[Array, "*batch"]
-) -> Float[Array, "*batch"]:
-    """A_i = Q_i(u) - Σ_a π_i(a) Q_i(a, u_-i) (Foerster et al. 2018, eq. 4); π with its floor.
-
-    >>> counterfactual_advantage(jnp.array([4.0, 0.0]), jnp.log(jnp.array([0.25, 0.75])), jnp.array(0))
-    Array(3., dtype=float32)
-    """
-    return chosen(q, action) - jnp.sum(jnp.exp(log_p) * q, axis=-1)
 
 
 def _last_actions(trajectory: Trajectory) -> Int[Array, "T_plus_1 B N"]:

@@ -14,10 +14,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
-from comarl.algos.sequences import learned_steps, masked_mean, sequence_returns, unroll
+from comarl.algos.optimise import gradient_step
+from comarl.algos.sequences import (
+    acted_steps,
+    deciding,
+    learned_steps,
+    masked_mean,
+    per_agent,
+    sequence_returns,
+    unroll,
+)
 from comarl.algos.stochastic import StochasticPolicy
 from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
@@ -130,9 +139,9 @@ class MADDPG:
         actor, critics = state.online.actor, state.online.critics
         y = self.targets(state.online if state.target is None else state.target, batch, target_key)
         by_critics, (values, error) = jax.grad(self.critic_loss, has_aux=True)(critics, y, batch)
-        critics, critic_state = self._step(critics, by_critics, state.optimisers.critics)
+        critics, critic_state = gradient_step(self.optimiser, by_critics, state.optimisers.critics, critics)
         by_actor, policies = jax.grad(self.actor_loss, has_aux=True)(actor, critics, batch, actor_key)
-        actor, actor_state = self._step(actor, by_actor, state.optimisers.actor)
+        actor, actor_state = gradient_step(self.optimiser, by_actor, state.optimisers.actor, actor)
         online, updates = Networks(actor, critics), state.updates + 1
         target = next_target(online, state.target, updates, self.target_update, self.target_interval, self.target_tau)
         metrics = {
@@ -163,7 +172,7 @@ class MADDPG:
         """
         before, done = self._before(batch)
         q = _values(critics, before, done)
-        real = _per_agent(~before.last, y)
+        real = per_agent(~before.last, y)
         loss = masked_mean(batch.weight[None, :, None] * ((q - y[None]) ** 2).sum(0), real)
         error = jnp.abs(q[0] - y)
         metrics = {"critic_loss": loss, "td_error": masked_mean(error, real), "q": masked_mean(q[0], real)}
@@ -182,10 +191,10 @@ class MADDPG:
         log_p = log_probabilities(logits, before.avail)
         own = gumbel_softmax(log_p, key, self.temperature, self.straight_through)
         value = critics[0](before, done, own)
-        deciding = _per_agent(~before.last, value) & (before.avail.sum(-1) > 1)
-        policy_loss = -masked_mean(batch.weight[None, :, None] * value, deciding)
-        squares = masked_mean(logits**2, before.avail & deciding[..., None])
-        metrics = {"policy_loss": policy_loss, "entropy": masked_mean(entropy(log_p), deciding)}
+        choice = deciding(before)
+        policy_loss = -masked_mean(batch.weight[None, :, None] * value, choice)
+        squares = masked_mean(logits**2, before.avail & choice[..., None])
+        metrics = {"policy_loss": policy_loss, "entropy": masked_mean(entropy(log_p), choice)}
         return policy_loss + self.logit_weight * squares, metrics
 
     def _logits(self, actor: Agent, trajectory: Trajectory) -> Float[Array, "T_plus_1 B N A"]:
@@ -193,17 +202,9 @@ class MADDPG:
 
     def _before(self, batch: Batch) -> tuple[TimeStep, Float[Array, "T B N A"]]:
         """The steps acted on, and what was done there, one-hot."""
-        ts, action = learned_steps(batch.trajectory, self.burn_in)
-        return jax.tree.map(lambda x: x[:-1], ts), jax.nn.one_hot(action, ts.avail.shape[-1])
-
-    def _step(self, params: Any, gradient: Any, state: optax.OptState) -> tuple[Any, optax.OptState]:
-        change, state = self.optimiser.update(gradient, state, params)
-        return optax.apply_updates(params, change), state
+        before, action = acted_steps(batch.trajectory, self.burn_in)
+        return before, jax.nn.one_hot(action, before.avail.shape[-1])
 
 
 def _values(critics: Critics, ts: TimeStep, action: Float[Array, "T B N A"]) -> Float[Array, "critics T B N"]:
     return jnp.stack([critic(ts, action) for critic in critics])
-
-
-def _per_agent(mask: Bool[Array, "T B"], like: Float[Array, "T B N"]) -> Bool[Array, "T B N"]:
-    return jnp.broadcast_to(mask[..., None], like.shape)

@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
+from comarl.algos.optimise import gradient_step
 from comarl.algos.sequences import masked_mean, sequence_returns
 from comarl.algos.stochastic import StochasticPolicy
 from comarl.algos.value_scale import ValueScale
@@ -159,9 +160,7 @@ class PPO:
             state.networks, self._scale(state), batch.trajectory
         )
         metrics["grad_norm"] = optax.tree.norm(gradient)
-        params: Any = state.networks
-        change, optimiser = self.optimiser.update(gradient, state.optimiser, params)
-        networks: Any = optax.apply_updates(params, change)
+        networks, optimiser = gradient_step(self.optimiser, gradient, state.optimiser, state.networks)
         return Update(PPOState(networks, optimiser, state.scale), metrics, error)
 
     def loss(

@@ -34,6 +34,17 @@ def learned_steps(trajectory: Trajectory, burn_in: int) -> tuple[TimeStep, Int[A
     return jax.tree.map(lambda x: x[burn_in:], trajectory.ts), trajectory.action[burn_in:]
 
 
+def acted_steps(trajectory: Trajectory, burn_in: int) -> tuple[TimeStep, Int[Array, "T B N"]]:
+    """The time steps after the burn-in that were acted on, and what was done there."""
+    ts, action = learned_steps(trajectory, burn_in)
+    return jax.tree.map(lambda x: x[:-1], ts), action
+
+
+def deciding(ts: TimeStep) -> Bool[Array, "T B N"]:
+    """Who had a choice at a step that was acted on; a dead agent, for one, has a single action."""
+    return ~ts.last[..., None] & (ts.avail.sum(-1) > 1)
+
+
 def sequence_returns(
     returns: Returns,
     reward: Float[Array, "T B *agents"],
@@ -55,6 +66,11 @@ def sequence_returns(
         reward = jnp.broadcast_to(reward.reshape(*reward.shape[:2], -1), v.shape)
         mapped = jax.vmap(mapped, in_axes=(2, None, 2, None), out_axes=2)
     return mapped(reward, discount, v, last)
+
+
+def per_agent(mask: Bool[Array, "T B"], like: Float[Array, "T B N"]) -> Bool[Array, "T B N"]:
+    """The same for every agent."""
+    return jnp.broadcast_to(mask[..., None], like.shape)
 
 
 def masked_mean(x: Float[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Float[Array, ""]:

@@ -1,4 +1,4 @@
-"""What a factorisation does: ``comarl surface``, ``comarl regret`` and ``comarl attention``."""
+"""What a factorisation does, and who weighs whom: ``comarl surface``, ``comarl regret`` and ``comarl attention``."""
 
 import dataclasses
 from pathlib import Path
@@ -99,10 +99,10 @@ def regret(words: list[str]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Attention:
-    """Draw how a trained mixer weighs the agents over a greedy episode, above what happens in it."""
+    """Draw how a trained mixer or critic weighs the agents over a greedy episode, above what happens in it."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """The run folder, of qplex or qatten."""
+    """The run folder, of qplex, qatten or maac."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="K", help_behavior_hint="(default: the run's first)")] = None
     """Which of its seeds plays."""
     episode: Annotated[int, tyro.conf.arg(metavar="E")] = 0

@@ -1,5 +1,6 @@
 """From a configuration to the objects that run it."""
 
+import dataclasses
 import functools
 import math
 
@@ -9,6 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from comarl.algos.base import Algorithm
 from comarl.algos.coma import COMA
+from comarl.algos.maac import MAAC
 from comarl.algos.maddpg import MADDPG
 from comarl.algos.ppo import PPO
 from comarl.algos.qlearning import QLearning
@@ -29,6 +31,7 @@ from comarl.mixers.qtran import QTRANAlt, QTRANBase
 from comarl.mixers.vdn import VDN, VDNS
 from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
+from comarl.nets.attention_critic import AttentionCritic
 from comarl.nets.critics import ActionCritic, CounterfactualCritic, Critic, JointValue
 from comarl.nets.layers import MLP
 from comarl.returns import Returns, n_step, td_lambda
@@ -200,6 +203,8 @@ def build_algorithm(config: RunConfig, spec: EnvSpec) -> Algorithm:
             return build_coma(config, spec)
         case "maddpg":
             return build_maddpg(config, spec)
+        case "maac":
+            return build_maac(config, spec)
 
 
 def build_coma(config: RunConfig, spec: EnvSpec) -> COMA:
@@ -267,6 +272,35 @@ def build_maddpg(config: RunConfig, spec: EnvSpec) -> MADDPG:
         temperature=policy.gumbel_temperature,
         straight_through=policy.straight_through,
         logit_weight=policy.logit_weight,
+        stored_state=learner.stored_state,
+        burn_in=learner.burn_in,
+        target_update=learner.target_update,
+        target_interval=learner.target_interval,
+        target_tau=learner.target_tau,
+    )
+
+
+def build_maac(config: RunConfig, spec: EnvSpec) -> MAAC:
+    """MAAC; its losses are sums over the agents, so that the clipping is for each of them."""
+    agent, learner, policy = config.agent, config.learner, config.policy
+    clipped = dataclasses.replace(learner, grad_clip=learner.grad_clip * spec.num_agents)
+    return MAAC(
+        make_actor=lambda key: build_agent(agent, spec, key),
+        make_critic=lambda key: AttentionCritic(
+            spec,
+            key=key,
+            heads=policy.critic_heads,
+            hidden=policy.critic_hidden,
+            uniform=policy.uniform_attention,
+            sharing=agent.sharing,
+        ),
+        optimiser=build_optimiser(clipped, total_updates(config)),
+        returns=build_returns(learner),
+        gamma=learner.gamma,
+        team_reward=learner.team_reward,
+        entropy_temperature=policy.entropy_temperature,
+        logit_weight=policy.logit_weight,
+        attention_penalty=policy.attention_penalty,
         stored_state=learner.stored_state,
         burn_in=learner.burn_in,
         target_update=learner.target_update,

@@ -133,7 +133,7 @@ class LearnerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PolicyConfig:
-    """Policies and their critic; Q-learning ignores it, and COMA all but the entropy bonus and its critic's width."""
+    """Policies and their critics; Q-learning ignores it, and COMA all but the entropy bonus and its critic's width."""
 
     clip: float = 0.2
     """Probability ratios count no further than 1 ± this."""
@@ -154,9 +154,17 @@ class PolicyConfig:
     straight_through: bool = False
     """MADDPG, DDPG: the critic is shown hard actions there, with the soft ones' gradient."""
     logit_weight: float = 1e-3
-    """MADDPG, DDPG: weight of the policies' mean squared logits."""
+    """MADDPG, DDPG, MAAC: weight of the policies' mean squared logits."""
     critic_hidden: int = 128
-    """COMA: width of the critic's two layers."""
+    """COMA, MAAC: width of the critic's layers."""
+    critic_heads: int = 4
+    """MAAC: heads of the critic's attention, which share its width."""
+    uniform_attention: bool = False
+    """MAAC: critics attend to all others alike (the paper's ablation)."""
+    attention_penalty: float = 1e-3
+    """MAAC: weight of the critic's mean squared attention logits, summed over the heads."""
+    entropy_temperature: float = 0.01
+    """MAAC: α, the reward for each nat of the policy's entropy (one over the authors' reward scale)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,9 +270,8 @@ def check(config: RunConfig) -> None:
         n: getattr(learner, n) for n in ("n_step", "buffer_steps", "batch_size", "updates", "epochs", "minibatches")
     }
     positive |= {"hidden": config.agent.hidden, "embed": config.mixer.embed}
-    positive |= {"critic_hidden": config.policy.critic_hidden}
     positive |= {n: getattr(config.mixer, n) for n in ("hyper_hidden", "kernels", "heads", "joint_hidden")}
-    positive |= {n: getattr(config.policy, n) for n in ("clip", "gumbel_temperature")}
+    positive |= {n: getattr(config.policy, n) for n in ("clip", "gumbel_temperature", "critic_hidden", "critic_heads")}
     for name, value in positive.items():
         if not (value > 0 and math.isfinite(value)):
             raise ComarlError(f"{name}={value}: must be positive")
@@ -276,6 +283,7 @@ def check(config: RunConfig) -> None:
             raise ComarlError(f"{name}={getattr(learner, name)}: must lie between 0 and 1")
     weights = {n: getattr(config.mixer, n) for n in ("logit_penalty", "opt_weight", "nopt_weight")}
     weights |= {n: getattr(config.policy, n) for n in ("value_clip", "entropy_weight", "value_weight", "logit_weight")}
+    weights |= {n: getattr(config.policy, n) for n in ("attention_penalty", "entropy_temperature")}
     for name, value in weights.items():
         if not 0 <= value < math.inf:
             raise ComarlError(f"{name}={value}: must not be negative, and finite")
@@ -295,6 +303,11 @@ def check(config: RunConfig) -> None:
             f"learning_starts={learner.learning_starts} is not below steps={config.steps}: nothing would be learned"
         )
     _check_onpolicy(config)
+    if config.method == "maac" and config.policy.critic_hidden % config.policy.critic_heads:
+        raise ComarlError(
+            f"critic_heads={config.policy.critic_heads} does not divide critic_hidden={config.policy.critic_hidden}: "
+            "each head has an equal part of it"
+        )
     if learner.burn_in >= config.length:
         raise ComarlError(f"burn_in={learner.burn_in} is not below length={config.length}: nothing would be learned")
     if learner.burn_in and config.agent.cell == "mlp":

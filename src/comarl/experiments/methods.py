@@ -34,7 +34,7 @@ REPLAYED = "its critics say what its agents' actions of now would be worth, on s
 VALUES = {"ppo": NO_POLICY, "a2c": NO_POLICY}
 """Learners that value-based methods make no sense with."""
 
-Rule = Literal["qlearning", "ppo", "coma", "maddpg"]
+Rule = Literal["qlearning", "ppo", "coma", "maddpg", "maac"]
 POLICIES: dict[str, tuple[Rule, str]] = {
     "replay": ("maddpg", REPLAYED),
     "ppo": ("ppo", OWN_STEPS),
@@ -107,6 +107,7 @@ METHODS = {
     ),
     "maddpg": _policy("policies; each critic sees everything and the joint action", "Lowe et al. 2017", "replay"),
     "ddpg": _policy("policies; critics see the agent's own observation and action", "Lillicrap et al. 2016", "replay"),
+    "maac": _policy("soft policies; critics attend to the other agents", "Iqbal and Sha 2019", "replay", rule="maac"),
 }
 
 

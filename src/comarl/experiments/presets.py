@@ -147,6 +147,16 @@ OF_METHOD: dict[str, dict[str, Any]] = {
     },
     "maddpg": OFF_POLICY,
     "ddpg": OFF_POLICY,
+    # Iqbal and Sha 2019, appendix, and their code: four updates on 1024 transitions for each 100 steps.
+    "maac": OFF_POLICY
+    | {
+        "hidden": 128,
+        "lr": 1e-3,
+        "grad_clip": 10.0,
+        "gamma": 0.99,
+        "target_tau": 1e-3,
+        "updates": 16,
+    },
 }
 """General settings of a method with its usual learner, where they differ from the learner's."""
 

@@ -108,7 +108,7 @@ class Critic(eqx.Module):
     def unroll(self, memory: Any, ts: TimeStep) -> tuple[Any, Float[Array, "T *batch N"]]:
         """``T`` joint steps: the memory after the last one and the values of each."""
         seen = _for_each(ts.state, self.num_agents) if self.sees == "state" else ts.obs
-        x = jnp.concatenate([seen, _indices(ts)], axis=-1)
+        x = jnp.concatenate([seen, indices(ts)], axis=-1)
         agents = x.ndim - 2
         unroll = self.body.map(Body.unroll, in_axes=(agents - 1, agents, None), out_axes=(agents - 1, agents))
         memory, out = unroll(memory, x, ts.first)
@@ -152,7 +152,7 @@ class CounterfactualCritic(eqx.Module):
                 _for_each(everyone, self.num_agents),
                 ts.obs,
                 now.reshape(*action.shape, -1),
-                _indices(ts),
+                indices(ts),
             ],
             axis=-1,
         )
@@ -193,7 +193,7 @@ class ActionCritic(eqx.Module):
     ) -> Float[Array, "*batch N"]:
         """The values of one joint action, or of one in which agent i, for its own value alone, does ``own[i]``."""
         own = action if own is None else own
-        x = jnp.concatenate([*self._seen(ts, action, own), _indices(ts)], axis=-1)
+        x = jnp.concatenate([*self._seen(ts, action, own), indices(ts)], axis=-1)
         agents = x.ndim - 2
         return self.net.map(MLP.__call__, in_axes=(agents,), out_axes=agents)(x)[..., 0]
 
@@ -212,7 +212,7 @@ def _for_each(x: Float[Array, "*batch features"], agents: int) -> Float[Array, "
     return jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], agents, x.shape[-1]))
 
 
-def _indices(ts: TimeStep) -> Float[Array, "*batch N N"]:
+def indices(ts: TimeStep) -> Float[Array, "*batch N N"]:
     """Every agent's index, one-hot."""
     *batch, agents, _ = ts.obs.shape
     return jnp.broadcast_to(jnp.eye(agents), (*batch, agents, agents))

@@ -1,4 +1,4 @@
-"""``comarl attention``: what a mixer gives each agent over a greedy episode, above what happened.
+"""``comarl attention``: who weighs whom over a greedy episode, above what happened: a mixer the agents, or a critic.
 
 Nothing is imported here that imports JAX: a mistake is answered at once.
 """
@@ -6,7 +6,7 @@ Nothing is imported here that imports JAX: a mistake is answered at once.
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,7 +17,7 @@ from comarl.experiments.folder import load_config, require_episode, require_seed
 from comarl.report.figures import COLOURS, new_figure, save_figure
 
 if TYPE_CHECKING:
-    from comarl.algos.qlearning import Networks
+    from comarl.algos import maac, qlearning
     from comarl.envs.base import Env
     from comarl.experiments.runner import Progress
     from comarl.types import TimeStep
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 ATTENTIVE = {
     "qplex": (r"$\lambda_i(s, u)$", "the weight of agent i's advantage"),
     "qatten": (r"$\lambda_{i,h}(s)$", "head h's share of agent i"),
+    "maac": (r"$\alpha^h_{i \to j}(o, a)$", "agent j's share in what head h of agent i's critic hears"),
 }
 """The methods that weigh agents, and what the weights are: symbol and meaning."""
 
 
 def require_attentive(config: RunConfig) -> None:
-    """Refuse a run whose mixer has no weights to show.
+    """Refuse a run that has no weights to show.
 
     Raises:
         ComarlError: naming the methods that have.
@@ -42,7 +43,7 @@ def require_attentive(config: RunConfig) -> None:
 
 
 def run_attention(folder: Path, seed: int | None, episode: int, progress: "Progress") -> dict[str, Any]:
-    """Play one greedy episode of a finished run and read its mixer's weights at every step.
+    """Play one greedy episode of a finished run and read its mixer's or its critic's weights at every step.
 
     Args:
         folder: the run folder.
@@ -54,28 +55,29 @@ def run_attention(folder: Path, seed: int | None, episode: int, progress: "Progr
         The object that ``comarl attention --json`` prints, without ``file``.
 
     Raises:
-        ComarlError: if there is no such run or seed, or its mixer has no weights.
+        ComarlError: if there is no such run or seed, or it has no weights.
     """
     config = load_config(folder)
     require_attentive(config)
     seed = require_seed(folder, config, seed)
     require_episode(episode)
-    import jax.numpy as jnp
-
     from comarl.experiments.backend import prepare
     from comarl.experiments.build import build_algorithm, build_env
     from comarl.experiments.runner import load_states
-    from comarl.returns import form_team_reward
     from comarl.training.evaluate import evaluation_key, record
 
     prepare()
     env = build_env(config)
+    if env.spec.num_agents == 1 and config.method == "maac":
+        raise ComarlError(f"{config.env} has a single agent, whose critic has nobody to attend to")
     state = load_states(folder, config, env)[seed]
     progress.say(f"playing episode {episode} with seed {seed} …")
     policy = build_algorithm(config, env.spec).policy(state, config.steps)
     moments = record(env, policy, evaluation_key(episode))
-    weigh = _weigher(state.online)
-    reward = [form_team_reward(jnp.asarray(moment.ts.reward), config.learner.team_reward) for moment in moments[1:]]
+    weigh = _critic_weigher(state.online) if config.method == "maac" else _mixer_weigher(state.online)
+    # As scores are formed: rewards that are learned from one by one are averaged.
+    form = np.sum if config.learner.team_reward == "sum" else np.mean
+    reward = [form(moment.ts.reward) for moment in moments[1:]]
     outcome = env.outcome(moments[-1].state)
     return {
         "method": config.method,
@@ -98,24 +100,35 @@ def _action_names(env: "Env", state: Any) -> list[str] | None:
     return list(scene.actions) or None if scene else None
 
 
-def _weigher(networks: "Networks") -> Callable[..., np.ndarray]:
-    """From a carry, a time step and a joint action to what each head gives each agent ``[heads, N]``.
+Weigher = Callable[[Any, "TimeStep", Any], np.ndarray]
+"""From a carry, a time step and a joint action to what each head of each who attends gives each agent.
 
-    QPLEX's kernels are summed: there is one head.
-    """
+The shape is ``[attending, heads, N]``. A mixer attends for the whole team: there is one who does.
+"""
+
+
+def _critic_weigher(networks: "maac.Networks") -> Weigher:
+    import jax
+
+    weights = jax.jit(lambda critic, ts, action: critic(ts, action).weights)
+    return lambda carry, ts, action: np.asarray(weights(networks.critic, ts, action))
+
+
+def _mixer_weigher(networks: "qlearning.Networks") -> Weigher:
+    """QPLEX's kernels are summed: there is one head."""
     import jax
 
     from comarl.mixers.base import Attentive, Joint, mask_unavailable
     from comarl.mixers.qplex import QPLEX
 
     @jax.jit
-    def weights(networks: "Networks", carry: Any, ts: "TimeStep", action: Any) -> Any:
+    def weights(networks: "qlearning.Networks", carry: Any, ts: "TimeStep", action: Any) -> Any:
         assert isinstance(networks.mixer, Attentive)
         _, out = networks.agent(carry, ts)
         given = networks.mixer.attention(Joint(mask_unavailable(out.q, ts), action, out.hidden, ts))
         return given.sum(0, keepdims=True) if isinstance(networks.mixer, QPLEX) else given
 
-    return lambda carry, ts, action: np.asarray(weights(networks, carry, ts, action))
+    return lambda carry, ts, action: np.asarray(weights(networks, carry, ts, action))[None]
 
 
 def _rounded(x: Any) -> list[Any]:
@@ -131,6 +144,8 @@ def headline(result: dict[str, Any]) -> str:
     )
 
 
+ROW, MOST_HEIGHT = 0.16, 30.0
+"""Inches: of a row, and of all rows of heat maps together; where they are more they are lower."""
 MOST_LABELS = 32
 """Steps up to which each action's number is written into its cell."""
 LEAST_REACH = 1e-3
@@ -153,46 +168,94 @@ def draw_attention(result: dict[str, Any], out: Path) -> None:
     save_figure(figure_of(result), out)
 
 
+class Map(NamedTuple):
+    """A panel of the picture.
+
+    Attributes:
+        label: beside it.
+        rows: what each row is.
+        values: the weights ``[rows, T]``.
+        each: rows that belong together, from the first on.
+    """
+
+    label: str
+    rows: list[str]
+    values: Float[np.ndarray, "rows T"]
+    each: int
+
+
 def figure_of(result: dict[str, Any]) -> Any:
-    """The matplotlib figure: a heat map of agents over steps for each head, then the reward, then the actions."""
+    """The matplotlib figure: heat maps over the steps, then the reward, then the actions."""
     weights = np.array(result["weights"])
-    steps, heads, agents = weights.shape
-    rows = [0.16 * agents + 0.35] * heads + [0.8, 0.2 * agents + 0.35]
-    figure = new_figure(min(12.0, 5.0 + 0.12 * steps), sum(rows) + 1.1)
-    panels = figure.subplots(len(rows), 1, sharex=True, height_ratios=rows)
+    steps, _, _, agents = weights.shape
+    shown, equal = _maps(weights), _equal_share(weights)
+    row = min(ROW, MOST_HEIGHT / sum(len(m.rows) for m in shown))
+    heights = [*(row * len(m.rows) + 0.35 for m in shown), 0.8, ROW * agents + 0.4]
+    figure = new_figure(min(12.0, 5.0 + 0.12 * steps), sum(heights) + 1.1)
+    panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     symbol, meaning = ATTENTIVE[result["method"]]
-    maps = [_draw_map(axes, weights[:, head].T, **_scale(weights)) for head, axes in enumerate(panels[:heads])]
-    for head, axes in enumerate(panels[:heads]):
-        axes.set_ylabel(f"head {head + 1}\nagent" if heads > 1 else "agent", fontsize=8)
-    bar = figure.colorbar(maps[0], ax=list(panels[:heads]), fraction=0.04)
-    bar.set_label(symbol + (f"  (equal shares: {1 / agents:.3g})" if _are_shares(weights) else ""), fontsize=9)
+    scale = _scale(np.concatenate([m.values for m in shown]), equal)
+    images = [_draw_map(axes, m.values, m.rows, **scale) for m, axes in zip(shown, panels, strict=False)]
+    for m, axes in zip(shown, panels, strict=False):
+        axes.set_ylabel(m.label, fontsize=8)
+        for boundary in range(m.each, len(m.rows), m.each):
+            axes.axhline(boundary - 0.5, color="0.2", linewidth=0.8)
+    bar = figure.colorbar(images[0], ax=list(panels[: len(shown)]), fraction=0.04)
+    bar.set_label(symbol + (f"  (equal shares: {equal:.3g})" if equal else ""), fontsize=9)
+    bar.ax.set_ylim(bottom=max(scale["vmin"], 0))  # no weight is negative
     bar.ax.tick_params(labelsize=7)
-    _draw_rewards(panels[heads], result["rewards"])
+    _draw_rewards(panels[-2], result["rewards"])
     _draw_actions(panels[-1], np.array(result["actions"]), np.array(result["forced"]))
     _draw_action_legend(figure, result)
     panels[-1].set_xlabel("step", fontsize=9)
     panels[-1].tick_params(axis="x", labelsize=8)
+    figure.align_ylabels(panels)
     figure.suptitle(f"{headline(result)}\n{symbol}: {meaning}", fontsize=9)
     return figure
 
 
-def _are_shares(weights: Float[np.ndarray, "T heads N"]) -> bool:
-    return bool(np.allclose(weights.sum(-1), 1, atol=1e-4))
+def _maps(weights: Float[np.ndarray, "T attending heads N"]) -> list[Map]:
+    """A panel for each head with a row for each agent; or, where agents attend, a panel for each of them."""
+    _, attending, heads, agents = weights.shape
+    if attending == 1:
+        label = "head {}\nagent" if heads > 1 else "agent"
+        names = _numbers(agents)
+        return [Map(label.format(h + 1), names, weights[:, 0, h].T, agents) for h in range(heads)]
+    return [_map_of(i, np.delete(weights[:, i], i, axis=-1)) for i in range(attending)]
 
 
-def _scale(weights: Float[np.ndarray, "T heads N"]) -> dict[str, Any]:
+def _map_of(agent: int, weights: Float[np.ndarray, "T heads others"]) -> Map:
+    """Whom one agent attends to: a row for each head and each other agent."""
+    steps, heads, others = weights.shape
+    names = np.delete(_numbers(others + 1), agent)
+    rows = [f"head {h + 1} → agent {name}" for h in range(heads) for name in names]
+    return Map(f"agent {agent + 1}", rows, weights.reshape(steps, -1).T, others)
+
+
+def _numbers(agents: int) -> list[str]:
+    return [str(i + 1) for i in range(agents)]
+
+
+def _equal_share(weights: Float[np.ndarray, "T attending heads N"]) -> float | None:
+    """What every agent would get if all got the same; None if weights are no shares of 1."""
+    if not np.allclose(weights.sum(-1), 1, atol=1e-4):
+        return None
+    _, attending, _, agents = weights.shape
+    return 1 / (agents if attending == 1 else agents - 1)
+
+
+def _scale(values: Float[np.ndarray, "rows T"], equal: float | None) -> dict[str, Any]:
     """Colours: shares diverge from equal ones, red more and blue less; other weights go from the least to the most."""
-    if not _are_shares(weights):
-        return {"vmin": float(weights.min()), "vmax": float(weights.max()), "cmap": "viridis"}
-    equal = 1 / weights.shape[-1]
-    reach = max(float(np.abs(weights - equal).max()), LEAST_REACH)
+    if equal is None:
+        return {"vmin": float(values.min()), "vmax": float(values.max()), "cmap": "viridis"}
+    reach = max(float(np.abs(values - equal).max()), LEAST_REACH)
     return {"vmin": equal - reach, "vmax": equal + reach, "cmap": "RdBu_r"}
 
 
-def _draw_map(axes: Any, values: np.ndarray, **style: Any) -> Any:
-    """Agents from top to bottom, steps from left to right."""
+def _draw_map(axes: Any, values: np.ndarray, rows: list[str], **style: Any) -> Any:
+    """Rows from top to bottom, steps from left to right."""
     image = axes.imshow(values, aspect="auto", interpolation="nearest", **style)
-    axes.set_yticks(range(len(values)), [str(i + 1) for i in range(len(values))], fontsize=7)
+    axes.set_yticks(range(len(values)), rows, fontsize=7)
     return image
 
 
@@ -211,7 +274,7 @@ def _draw_actions(axes: Any, actions: Int[np.ndarray, "T N"], forced: Bool[np.nd
 
     shown = np.ma.masked_array(actions, forced).T
     colours = [_colour(action) for action in range(int(actions.max()) + 1)]
-    _draw_map(axes, shown, cmap=ListedColormap(colours), vmin=-0.5, vmax=len(colours) - 0.5)
+    _draw_map(axes, shown, _numbers(len(shown)), cmap=ListedColormap(colours), vmin=-0.5, vmax=len(colours) - 0.5)
     axes.set_facecolor(FORCED)
     axes.set_ylabel("action\nof agent", fontsize=8)
     if len(actions) <= MOST_LABELS:
