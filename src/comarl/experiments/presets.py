@@ -188,7 +188,9 @@ PRESETS: dict[tuple[str, str, str], Preset] = {
         VECTORS, HERE, "team return -61.5 (seed 0 alone) after 140k steps; random -80.3"
     ),
     ("maddpg", "mpe-continuous/simple_spread", "replay"): Preset(
-        VECTORS | {"updates": 8}, HERE, "team return -63.2 (seed 0 alone) after 140k steps; random -80.3"
+        VECTORS | {"updates": 8, "vector_policy": "softmax"},
+        HERE,
+        "team return -60.5 (seed 0 alone) after 140k steps; random -80.3",
     ),
     ("ddpg", "mpe/simple_speaker_listener", "replay"): Preset(
         SPEAKER, HERE, "return per agent -17.9 (seed 0 alone) after 500k steps; random -40.2"
