@@ -302,16 +302,13 @@ def test_continuous_worlds_do_what_the_discrete_ones_do_at_their_corners(name: s
     # Every action of every agent, the others doing something else each time.
     joint = (np.arange(sizes.max())[:, None] + np.arange(len(sizes))) % sizes
     vectors = np.stack([corners(env, discrete, choice) for choice in joint])
-    state, _ = discrete.reset(KEY)
-    after = jax.jit(jax.vmap(lambda u: discrete.step(state, u, KEY)))(jnp.asarray(joint, jnp.int32))
-    step = jax.jit(jax.vmap(lambda u: env.step(state, u, KEY)))
+    state = discrete.begin(KEY)
+    after = jax.jit(jax.vmap(lambda u: discrete.advance(state, u, KEY)))(jnp.asarray(joint, jnp.int32))
+    advance = jax.jit(jax.vmap(lambda u: env.advance(state, u, KEY)))
     alike = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6)  # noqa: E731
-    (got, ts), (wanted, wanted_ts) = step(jnp.asarray(vectors)), after
-    jax.tree.map(alike, got, wanted)
-    alike(ts.obs, wanted_ts.obs)
-    alike(ts.reward, wanted_ts.reward)
+    jax.tree.map(alike, advance(jnp.asarray(vectors)), after)
     # Whatever lies beyond the bounds does what they do, and components that an agent does not have do nothing.
-    jax.tree.map(alike, step(jnp.asarray(np.where(ts.avail, 5 * vectors, 7.0)))[0], wanted)
+    jax.tree.map(alike, advance(jnp.asarray(np.where(env._avail, 5 * vectors, 7.0))), after)
 
 
 def test_half_a_movement_is_half_as_fast_and_opposite_ones_cancel_out() -> None:
@@ -329,7 +326,12 @@ def test_a_continuous_speaker_and_listener_are_padded() -> None:
     assert (env.spec.num_actions, env.spec.agent_types) == (5, (0, 1))
     np.testing.assert_array_equal(env.reset(KEY)[1].avail, [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
     assert make_env("mpe-continuous/simple_world_comm").spec.num_actions == 9
-    assert check_env(env, episodes=3) == []
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize("name", MPE_IDS)
+def test_continuous_worlds_conform(name: str) -> None:
+    assert check_env(make_env(f"mpe-continuous/{name}")) == []
 
 
 def test_worlds_with_adversaries_say_that_agents_oppose_each_other() -> None:
