@@ -147,6 +147,35 @@ class Draw(Env):
         return state, make_timestep(jnp.ones((1, 1)), jnp.ones(1), num_actions=2, reward=reward, terminated=True)
 
 
+class Aim(Env):
+    """One step with continuous actions: the team loses the squared distance of each component from its mark.
+
+    The second agent's action has one component. The best return is 0.
+    """
+
+    MARKS = ((0.5, -0.3), (-0.6, 0.0))
+    OWN = ((True, True), (True, False))
+
+    def __init__(self) -> None:
+        self.spec = spec("probe/aim", 2, obs=1, state=1, actions=2, limit=1, continuous=True)
+
+    def pay(self, action: Float[Array, "*batch N A"]) -> Float[Array, "*batch"]:
+        """The team's reward."""
+        own, marks = jnp.asarray(self.OWN), jnp.asarray(self.MARKS)
+        apart = jnp.clip(action, -1.0, 1.0) - jnp.broadcast_to(marks, action.shape)
+        return -jnp.where(jnp.broadcast_to(own, action.shape), apart**2, 0.0).sum((-2, -1))
+
+    def reset(self, key: PRNGKeyArray) -> tuple[Any, TimeStep]:
+        del key
+        return jnp.zeros(()), self._see(first=True)
+
+    def step(self, state: Any, action: Float[Array, "N A"], key: PRNGKeyArray) -> tuple[Any, TimeStep]:
+        return state, self._see(reward=self.pay(action), terminated=True)
+
+    def _see(self, **more: Any) -> TimeStep:
+        return make_timestep(jnp.ones((2, 1)), jnp.ones(1), avail=jnp.asarray(self.OWN), **more)
+
+
 class Lottery(Env):
     """Everything that a driver must carry faithfully: episodes of 1 to 5 steps, masks, own rewards, randomness.
 

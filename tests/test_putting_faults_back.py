@@ -555,8 +555,8 @@ SLIPS = [
     Fault(
         "algos/test_ppo.py::test_before_the_first_update_the_gradient_is_that_of_a2c",
         "algos/ppo.py",
-        "real & (trajectory.ts.avail[:-1].sum(-1) > 1)",
-        "real",
+        "deciding = real & pi.undecided",
+        "deciding = real",
         "agents without a choice in the advantages' mean",
     ),
     Fault(
@@ -569,8 +569,8 @@ SLIPS = [
     Fault(
         "algos/test_ppo.py::test_advantages_are_the_sums_of_td_errors[individual]",
         "algos/ppo.py",
-        "Notes(chosen(log_p, trajectory.action), v[:-1], target - v[:-1], target)",
-        "Notes(chosen(log_p, trajectory.action), v[:-1], target - v[1:], target)",
+        "Notes(pi.log_prob(trajectory.action), v[:-1], target - v[:-1], target)",
+        "Notes(pi.log_prob(trajectory.action), v[:-1], target - v[1:], target)",
         "the value of the step arrived at",
     ),
     Fault(
@@ -604,8 +604,8 @@ SLIPS = [
     Fault(
         "algos/test_maddpg.py::test_targets_and_the_critics_loss_equal_the_slow_ones",
         "algos/maddpg.py",
-        "self._logits(target.actor, batch.trajectory)[1:], after.avail",
-        "self._logits(target.actor, batch.trajectory)[:-1], after.avail",
+        "outputs = self._outputs(target.actor, batch.trajectory)[1:]",
+        "outputs = self._outputs(target.actor, batch.trajectory)[:-1]",
         "target policies one step late",
     ),
     Fault(
@@ -618,15 +618,15 @@ SLIPS = [
     Fault(
         "algos/test_maddpg.py::test_an_actor_climbs_its_own_critic_through_its_own_action_alone[0]",
         "algos/maddpg.py",
-        "value = critics[0](before, done, own)",
-        "value = critics[0](before, own)",
+        "value = critics[0](before, done, self.actions.soft(outputs, before.avail, key))",
+        "value = critics[0](before, self.actions.soft(outputs, before.avail, key))",
         "through the others' actions",
     ),
     Fault(
         "algos/test_maddpg.py::test_soft_actions_are_where_the_gradient_passes_and_hard_ones_elsewhere[False]",
-        "algos/maddpg.py",
-        "drawn = jax.nn.one_hot(sample(log_p, key), log_p.shape[-1])",
-        "drawn = gumbel_softmax(log_p, key, self.temperature)",
+        "algos/relaxed.py",
+        "return jax.nn.one_hot(self.draw(outputs, avail, key), outputs.shape[-1])",
+        "return self.soft(outputs, avail, key)",
         "soft actions in the target",
     ),
     Fault(
@@ -695,9 +695,44 @@ SLIPS = [
     Fault(
         "algos/test_stochastic.py::test_evaluation_is_greedy_whatever_the_key",
         "algos/stochastic.py",
-        "sample(self._floored(log_p, ts), key) if explore else mode(log_p)",
-        "sample(self._floored(log_p, ts), key)",
+        "self.acting.draw(out.q, ts.avail, key) if explore else self.acting.greedy(out.q, ts.avail)",
+        "self.acting.draw(out.q, ts.avail, key)",
         "sampling left on in evaluation",
+    ),
+    Fault(
+        "nets/test_distributions.py::test_a_gaussian_is_scipys_over_the_components_that_there_are",
+        "nets/distributions.py",
+        "return self._own(-0.5 * z**2 - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)",
+        "return (-0.5 * z**2 - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)",
+        "padded components counted in the log-probability",
+    ),
+    Fault(
+        "algos/test_relaxed.py::test_vectors_are_a_tanh_with_noise_only_where_they_explore",
+        "algos/relaxed.py",
+        "return jnp.where(avail, jnp.tanh(outputs), 0.0)",
+        "return jnp.where(avail, outputs, 0.0)",
+        "tanh left out",
+    ),
+    Fault(
+        "algos/test_relaxed.py::test_soft_draws_are_done_as_they_are_and_greedy_is_a_corner",
+        "algos/relaxed.py",
+        "return jnp.where(avail, 2.0 * y - 1.0, 0.0)",
+        "return jnp.where(avail, y, 0.0)",
+        "shares in [0, 1]",
+    ),
+    Fault(
+        "algos/test_continuous.py::test_the_previous_vector_is_seen_as_it_is",
+        "types.py",
+        "return action if jnp.issubdtype(action.dtype, jnp.floating) else jax.nn.one_hot(action, num_actions)",
+        "return jax.nn.one_hot(action.argmax(-1) if action.dtype == jnp.float32 else action, num_actions)",
+        "a vector taken for an index",
+    ),
+    Fault(
+        "envs/adapters/test_jaxmarl.py::test_continuous_worlds_do_what_the_discrete_ones_do_at_their_corners",
+        "envs/adapters/jaxmarl.py",
+        "share = (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0",
+        "share = jnp.clip(action, -1.0, 1.0)",
+        "not stretched to [0, 1]",
     ),
 ]
 

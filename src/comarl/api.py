@@ -63,7 +63,7 @@ class TeamPolicy:
         self._first = True
 
     def act(self, obs: Any, avail: Any = None) -> np.ndarray:
-        """The team's actions ``[N]``.
+        """The team's actions ``[N]``, or where they are continuous ``[N, A]`` with numbers in [-1, 1].
 
         Args:
             obs: each agent's observation ``[N, D]``.

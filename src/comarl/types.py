@@ -6,7 +6,7 @@ Shape letters, used in every docstring:
 ``T``  time steps of a sequence (a sequence has ``T + 1`` time steps and ``T`` transitions)
 ``B``  sequences, or environments stepped side by side
 ``N``  agents
-``A``  actions of one agent (padded to the largest, see ``avail``)
+``A``  actions of one agent, or the components of one (padded to the largest, see ``avail``)
 ``D``  features of one agent's observation (padded likewise)
 ``S``  features of the global state
 ``H``  features of one agent's recurrent state
@@ -16,7 +16,22 @@ Shape letters, used in every docstring:
 import dataclasses
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+Action = Int[Array, "*moments N"] | Float[Array, "*moments N A"]
+"""Joint actions: an index for each agent, or a vector where :attr:`EnvSpec.continuous` says so."""
+
+
+def action_features(action: Action, num_actions: int) -> Float[Array, "*moments N A"]:
+    """What a network sees of joint actions: an index one-hot, a vector as it is.
+
+    >>> action_features(jnp.array([1, 0]), 3)
+    Array([[0., 1., 0.],
+           [1., 0., 0.]], dtype=float32)
+    """
+    return action if jnp.issubdtype(action.dtype, jnp.floating) else jax.nn.one_hot(action, num_actions)
 
 
 class TimeStep(NamedTuple):
@@ -25,7 +40,8 @@ class TimeStep(NamedTuple):
     Attributes:
         obs: each agent's observation.
         state: the global state; only central training may look at it.
-        avail: which actions each agent may take now; at least one per agent, also at the last step.
+        avail: which actions each agent may take now, or which components its action has; at least one per agent, also
+            at the last step.
         reward: each agent's reward for the step that led here, zero at the first.
         discount: 0 if the episode terminated here, else 1; a time limit is not a termination and keeps 1.
         first: whether an episode begins here.
@@ -49,14 +65,14 @@ class Trajectory(NamedTuple):
 
     Attributes:
         ts: what was perceived, ``[T + 1, B, ...]``.
-        action: what was done at ``ts[:-1]``, ``[T, B, N]``.
+        action: what was done at ``ts[:-1]``, ``[T, B, N]`` or ``[T, B, N, A]``.
         carry: the policy's carry on entering ``ts[0]``, ``[B, ...]``.
         notes: what the algorithm noted of the transitions before it learned from them, ``[T, B, ...]``; nothing for
             most (:meth:`comarl.algos.base.Algorithm.annotate`).
     """
 
     ts: TimeStep
-    action: Int[Array, "T B N"]
+    action: Action
     carry: Any
     notes: Any = ()
 
@@ -77,6 +93,8 @@ class EnvSpec:
             state is not made like that.
         outcomes: names of what :meth:`comarl.envs.base.Env.outcome` reports, such as ``won``.
         reward: how the environment's reward is meant, for the reports.
+        continuous: whether an agent's action is a vector of ``A`` numbers in [-1, 1] rather than one of ``A`` actions.
+        opposed: whether some agents gain what others lose, so that no single reward can stand for all.
     """
 
     name: str
@@ -89,8 +107,17 @@ class EnvSpec:
     units: tuple[tuple[int, int], ...] = ()
     outcomes: tuple[str, ...] = ()
     reward: str = "shared by the team"
+    continuous: bool = False
+    opposed: bool = False
 
     @property
     def types(self) -> tuple[int, ...]:
         """``agent_types``, one number per agent even where the environment names none."""
         return self.agent_types or (0,) * self.num_agents
+
+    @property
+    def action_form(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of a joint action."""
+        if self.continuous:
+            return jax.ShapeDtypeStruct((self.num_agents, self.num_actions), jnp.float32)
+        return jax.ShapeDtypeStruct((self.num_agents,), jnp.int32)

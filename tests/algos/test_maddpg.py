@@ -14,6 +14,7 @@ import pytest
 from jaxtyping import Array
 
 from comarl.algos.maddpg import MADDPG, MADDPGState, Networks, Optimisers
+from comarl.algos.relaxed import GumbelDraw, SoftDraw, Tanh
 from comarl.algos.stochastic import StochasticPolicy
 from comarl.envs.base import Env
 from comarl.envs.games.matrix import PAYOFFS, MatrixGame
@@ -202,7 +203,7 @@ def hard(action: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("straight_through", [False, True])
 def test_soft_actions_are_where_the_gradient_passes_and_hard_ones_elsewhere(straight_through: bool) -> None:
-    algorithm = dataclasses.replace(PLAIN, straight_through=straight_through)
+    algorithm = dataclasses.replace(PLAIN, actions=GumbelDraw(straight_through=straight_through))
     spy = Spy(SPEC, key=KEY, sees="observations")
     SHOWN.clear()
     y = algorithm.targets(Networks(NETWORKS.actor, (spy,)), PLAIN_BATCH, KEY)
@@ -320,11 +321,14 @@ def test_without_target_networks_none_are_kept() -> None:
 
 
 def test_settings_reach_the_rule() -> None:
-    wanted: dict[str, Any] = {"straight_through": True, "logit_weight": 0.5, "twin": True, "gamma": 0.8}
+    wanted: dict[str, Any] = {"logit_weight": 0.5, "twin": True, "gamma": 0.8}
     wanted |= {"team_reward": "sum", "burn_in": 2, "stored_state": False, "target_update": "hard", "target_tau": 0.3}
-    algorithm = rule(cell="gru", **wanted, gumbel_temperature=0.5, target_interval=7)
+    algorithm = rule(cell="gru", **wanted, straight_through=True, gumbel_temperature=0.5, target_interval=7)
     assert {name: getattr(algorithm, name) for name in wanted} == wanted
-    assert (algorithm.temperature, algorithm.target_interval) == (0.5, 7)
+    assert (algorithm.actions, algorithm.target_interval) == (GumbelDraw(0.5, True), 7)
+    vectors = dataclasses.replace(SPEC, continuous=True)
+    assert rule(spec=vectors, exploration_noise=0.3).actions == Tanh(0.3)
+    assert rule(spec=vectors, vector_policy="softmax", gumbel_temperature=0.5).actions == SoftDraw(0.5)
     networks: Networks = jax.eval_shape(algorithm.init, KEY).online
     assert [critic.sees for critic in networks.critics] == ["observations"] * 2
     assert [layer.weight.shape for layer in networks.critics[0].net.module.layers] == [(2, 16, 8), (2, 8, 8), (2, 8, 1)]

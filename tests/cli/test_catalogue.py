@@ -24,6 +24,8 @@ def test_list_prints_json_alone(run_cli: RunCli) -> None:
     known = json.loads(out)
     assert status == 0
     assert [m["name"] for m in known["methods"]] == list(METHODS)
+    assert {m["name"] for m in known["methods"] if "continuous" in m["actions"]} >= {"mappo", "maddpg"}
+    assert all(m["actions"] == ["discrete"] for m in known["methods"] if m["name"] in ("qmix", "joint", "coma"))
     assert [name for family in known["environments"] for name in family["names"]] == registry.names()
     assert [(p["method"], p["env"], p["learner"]) for p in known["presets"]] == list(PRESETS)
 

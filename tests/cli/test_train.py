@@ -101,6 +101,20 @@ def test_overwrite_leaves_nothing_of_the_old_run(
         (["qmix", "--cell", "grru"], "--cell: 'grru' is none of 'gru', 'lstm', 'mlp'"),
         (["qmix", "--steps", "100"], "learning_starts=5000 is not below steps=100"),
         (["qmix", "--team-reward", "individual"], "'qmix' learns one value for the team"),
+        (
+            ["qmix", "--env", "tests.probes:Aim"],
+            "'qmix' chooses among actions, and in probe/aim they are continuous: use",
+        ),
+        (["joint", "--env", "tests.probes:Aim"], "'joint' chooses among actions, and in probe/aim they are"),
+        (
+            ["coma", "--env", "mpe-continuous/simple_spread"],
+            "'coma' chooses among actions, and in mpe-continuous/simple_s",
+        ),
+        (
+            ["qmix", "--env", "mpe/simple_tag"],
+            "'qmix' learns one value for the team, and in mpe/simple_tag agents oppose",
+        ),
+        (["mappo", "--env", "mpe/simple_push"], "--team-reward mean makes one reward for all, and in mpe/simple_push"),
         (["qmix", "vdn"], "comarl train: 'vdn' is one argument too many"),
         ([], "comarl train: which METHOD?"),
     ],

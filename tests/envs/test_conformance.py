@@ -14,6 +14,7 @@ from comarl.envs.base import Env, make_timestep
 from comarl.envs.conformance import check_env, require_conformance
 from comarl.errors import ComarlError
 from comarl.types import EnvSpec, TimeStep
+from tests.probes import Aim
 
 SPEC = EnvSpec("walk", 2, 3, 1, 2, max_episode_steps=4, agent_types=(0, 1), outcomes=("far",))
 
@@ -255,3 +256,41 @@ def test_the_first_of_several_problems_is_named_and_the_rest_counted() -> None:
     env = Walk(spec=dataclasses.replace(SPEC, obs_dim=4, state_dim=2))
     with pytest.raises(ComarlError, match=r"environment 'walk' .* obs .* \(and 3 more: see 'comarl check-env'\)"):
         require_conformance(env)
+
+
+class Spoilt(Aim):
+    """Continuous actions reach the reward as ``change`` makes them."""
+
+    def __init__(self, change: Callable[[Array], Array], **spec: Any):
+        super().__init__()
+        self.spec, self._change = dataclasses.replace(self.spec, **spec), change
+
+    def pay(self, action: Array) -> Array:
+        return super().pay(self._change(action))
+
+
+class Unclipped(Aim):
+    """Goes as far as it is told to."""
+
+    def pay(self, action: Array) -> Array:
+        return -jnp.square(action).sum((-2, -1))
+
+
+def test_a_sound_environment_with_continuous_actions_passes() -> None:
+    assert check_env(Aim()) == []
+    require_conformance(Aim())
+
+
+@pytest.mark.parametrize(
+    ("env", "text"),
+    [
+        # arctanh is infinite at ±1: nothing within shows it.
+        (Spoilt(lambda u: jnp.arctanh(jnp.clip(u, -1.0, 1.0)) * 0), "reward is not finite"),
+        (Unclipped(), "step does not clip a continuous action to [-1, 1]"),
+        (Spoilt(lambda u: u + jnp.arange(3.0)), "step cannot be traced by JAX, it raises"),
+    ],
+)
+def test_faults_with_continuous_actions(env: Env, text: str) -> None:
+    problems = check_env(env)
+    assert len(problems) == 1
+    assert problems[0].startswith(text)

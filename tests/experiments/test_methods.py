@@ -6,7 +6,16 @@ from comarl.envs.registry import names
 from comarl.errors import ComarlError
 from comarl.experiments import presets
 from comarl.experiments.config import RunConfig, check
-from comarl.experiments.methods import LEARNERS, METHODS, Method, require_learner, require_method, require_team_reward
+from comarl.experiments.methods import (
+    LEARNERS,
+    METHODS,
+    Method,
+    require_actions,
+    require_common_interest,
+    require_learner,
+    require_method,
+    require_team_reward,
+)
 from comarl.experiments.presets import DEFAULTS, OF_METHOD, PRESETS, Preset, resolve
 
 
@@ -25,6 +34,32 @@ def test_rewards_per_agent_are_for_values_per_agent(method: str) -> None:
     else:
         with pytest.raises(ComarlError, match="--team-reward mean or sum, or a method of iql, ippo, mappo"):
             require_team_reward(method, "individual")
+
+
+VECTORS = ("ippo", "mappo", "ia2c", "maa2c", "maddpg", "ddpg")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_vectors_are_for_policies_that_can_give_them(method: str) -> None:
+    require_actions(method, "here", continuous=False)
+    if method in VECTORS:
+        require_actions(method, "here", continuous=True)
+    else:
+        with pytest.raises(ComarlError, match=f"'{method}' chooses among .* in here .* of {', '.join(VECTORS)}$"):
+            require_actions(method, "here", continuous=True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_opponents_have_rewards_of_their_own(method: str) -> None:
+    require_common_interest(method, "here", opposed=False, how="mean")
+    if METHODS[method].team_value:
+        with pytest.raises(ComarlError, match=f"'{method}' learns one value .* use a method of iql, ippo, mappo"):
+            require_common_interest(method, "here", opposed=True, how="mean")
+        return
+    require_common_interest(method, "here", opposed=True, how="individual")
+    for how in ("mean", "sum"):
+        with pytest.raises(ComarlError, match=f"--team-reward {how} .* in here .* use --team-reward individual"):
+            require_common_interest(method, "here", opposed=True, how=how)
 
 
 def test_settings_go_over_the_preset_and_the_preset_over_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

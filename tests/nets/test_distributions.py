@@ -1,12 +1,23 @@
-"""Distributions over available actions."""
+"""Distributions over available actions, and over vectors."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import chisquare
+from scipy.stats import chisquare, kstest, norm
 from scipy.stats import entropy as entropy_of
 
-from comarl.nets.distributions import chosen, entropy, gumbel_softmax, log_probabilities, mode, sample, with_floor
+from comarl.nets.distributions import (
+    Categorical,
+    Distribution,
+    Gaussian,
+    chosen,
+    entropy,
+    gumbel_softmax,
+    log_probabilities,
+    mode,
+    sample,
+    with_floor,
+)
 
 LOGITS = jnp.array([[0.3, -1.0, 2.0, 50.0], [0.0, 0.0, 1.0, 0.0]])
 AVAIL = jnp.array([[True, True, True, False], [False, True, False, False]])
@@ -94,3 +105,63 @@ def test_straight_through_shows_the_hard_draw_and_has_the_soft_ones_gradient() -
     ]
     np.testing.assert_allclose(*slopes, rtol=1e-5)
     assert np.abs(slopes[0][0]).max() > 0.01
+
+
+def test_a_categorical_is_its_parts() -> None:
+    pi, action, key = Categorical.of(LOGITS, AVAIL), jnp.array([2, 1]), jax.random.key(0)
+    assert isinstance(pi, Distribution)
+    log_p = log_probabilities(LOGITS, AVAIL)
+    np.testing.assert_array_equal(pi.log_prob(action), chosen(log_p, action))
+    np.testing.assert_array_equal(pi.entropy(), entropy(log_p))
+    np.testing.assert_array_equal(pi.mode(), [2, 1])
+    np.testing.assert_array_equal(pi.sample(key), sample(log_p, key))
+    np.testing.assert_array_equal(pi.undecided, [True, False])
+
+
+# Three agents with three, two and no components.
+MEAN = np.array([[0.3, -1.7, 0.0], [0.5, 2.0, 9.0], [1.0, 1.0, 1.0]], np.float32)
+SPREAD = np.array([[0.0, 0.8, -1.5], [-0.4, 1.2, 3.0], [0.0, 0.0, 0.0]], np.float32)
+OWN = np.array([[True, True, True], [True, True, False], [False, False, False]])
+STD = np.exp(-1 + 2 * np.tanh(SPREAD / 2))
+NORMAL = Gaussian.of(jnp.concatenate([MEAN, SPREAD], axis=-1), jnp.asarray(OWN))
+
+
+def test_a_gaussian_is_scipys_over_the_components_that_there_are() -> None:
+    assert isinstance(NORMAL, Distribution)
+    action = np.array([[0.1, -3.0, 0.2], [0.4, 0.0, 5.0], [0.0, 0.0, 0.0]], np.float32)
+    density = np.where(OWN, norm.logpdf(action, MEAN, STD), 0).sum(-1)
+    np.testing.assert_allclose(NORMAL.log_prob(jnp.asarray(action)), density, rtol=1e-5)
+    np.testing.assert_allclose(NORMAL.entropy(), np.where(OWN, norm.entropy(MEAN, STD), 0).sum(-1), rtol=1e-5)
+    np.testing.assert_array_equal(NORMAL.mode(), np.where(OWN, np.clip(MEAN, -1, 1), 0))
+    np.testing.assert_array_equal(NORMAL.undecided, [True, True, False])
+
+
+def test_gaussian_draws_have_this_distribution_and_are_not_clipped() -> None:
+    drawn = np.asarray(jax.vmap(NORMAL.sample)(jax.random.split(jax.random.key(3), 3000)))
+    np.testing.assert_array_equal(drawn[:, ~OWN], 0)
+    for i, a in np.argwhere(OWN):
+        assert kstest(drawn[:, i, a], norm(MEAN[i, a], STD[i, a]).cdf).pvalue > 0.01
+    assert drawn.min() < -1.5
+
+
+def test_gaussian_gradients_are_their_formulas_and_leave_padding_alone() -> None:
+    """∂/∂μ of the log-density is (u - μ) / σ², ∂/∂log σ is ((u - μ) / σ)² - 1, and ∂/∂log σ of the entropy is 1."""
+    action = MEAN + 0.5
+
+    def density(outputs: jax.Array) -> jax.Array:
+        return Gaussian.of(outputs, jnp.asarray(OWN)).log_prob(jnp.asarray(action)).sum()
+
+    def spread(outputs: jax.Array) -> jax.Array:
+        return Gaussian.of(outputs, jnp.asarray(OWN)).entropy().sum()
+
+    outputs = jnp.concatenate([MEAN, SPREAD], axis=-1)
+    slope = 1 / np.cosh(SPREAD / 2) ** 2  # of log σ in what the network gives
+    by_hand = np.concatenate([0.5 / STD**2, ((0.5 / STD) ** 2 - 1) * slope], axis=-1)
+    np.testing.assert_allclose(jax.grad(density)(outputs), np.where(np.tile(OWN, 2), by_hand, 0), rtol=1e-4, atol=1e-6)
+    by_hand = np.concatenate([0 * slope, slope], axis=-1)
+    np.testing.assert_allclose(jax.grad(spread)(outputs), np.where(np.tile(OWN, 2), by_hand, 0), rtol=1e-4, atol=1e-6)
+
+
+def test_what_the_network_gives_bounds_the_spread_on_both_sides() -> None:
+    ends = Gaussian.of(jnp.array([[0.0, 0.0, -100.0, 100.0]]), jnp.ones((1, 2), bool))
+    np.testing.assert_allclose(ends.log_std, [[-3, 1]], rtol=1e-6)

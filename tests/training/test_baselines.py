@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jaxtyping import Array
+from scipy.stats import kstest, uniform
 
 from comarl.envs.base import make_timestep
 from comarl.training.baselines import RandomPolicy, baselines
-from tests.probes import Lottery
+from tests.probes import Aim, Lottery
 
 act = jax.jit(
     lambda avail, keys: jax.vmap(
@@ -31,6 +32,18 @@ def test_random_policy_is_uniform_and_agents_draw_apart() -> None:
     got = [[(actions[:, i] == a).mean() for a in range(4)] for i in range(2)]
     np.testing.assert_allclose(got, [[1 / 3, 1 / 3, 0, 1 / 3], [1 / 4] * 4], atol=0.014)  # 4 standard errors
     np.testing.assert_allclose((actions[:, 0] == actions[:, 1]).mean(), 1 / 4, atol=0.014)
+
+
+def test_random_vectors_are_uniform_over_the_components_that_there_are() -> None:
+    _, ts = Aim().reset(jax.random.key(0))
+    play: RandomPolicy = baselines(Aim())["random"]  # pyright: ignore
+    assert play == RandomPolicy(continuous=True)
+    keys = jax.random.split(jax.random.key(4), 5000)
+    drawn = np.asarray(jax.vmap(lambda key: play.act((), ts, key, False)[1])(keys))
+    np.testing.assert_array_equal(drawn[:, 1, 1], 0)
+    for component in (drawn[:, 0, 0], drawn[:, 0, 1], drawn[:, 1, 0]):
+        assert kstest(component, uniform(-1, 2).cdf).pvalue > 0.01
+    assert np.abs(np.corrcoef(drawn[:, 0].T)[0, 1]) < 0.06
 
 
 class WithHeuristic(Lottery):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.memory.base import Batch
-from comarl.types import TimeStep, Trajectory
+from comarl.types import Action, TimeStep, Trajectory
 
 
 @runtime_checkable
@@ -16,7 +16,7 @@ class Policy(Protocol):
         """The carry before an episode."""
         ...
 
-    def act(self, carry: Any, ts: TimeStep, key: PRNGKeyArray, explore: bool) -> tuple[Any, Int[Array, " N"]]:
+    def act(self, carry: Any, ts: TimeStep, key: PRNGKeyArray, explore: bool) -> tuple[Any, Action]:
         """The next carry and the joint action; greedy unless ``explore``. A first step clears the carry itself."""
         ...
 

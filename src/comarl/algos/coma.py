@@ -17,7 +17,7 @@ from comarl.algos.base import Update
 from comarl.algos.counterfactual import counterfactual_advantage
 from comarl.algos.optimise import gradient_step
 from comarl.algos.sequences import deciding, masked_mean, sequence_returns
-from comarl.algos.stochastic import StochasticPolicy
+from comarl.algos.stochastic import Floored, StochasticPolicy
 from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
@@ -111,7 +111,7 @@ class COMA:
 
     def policy(self, state: COMAState, env_steps: Int[Array, ""] | int) -> StochasticPolicy:
         """The stochastic policy, whose floor has the ε of that many environment steps."""
-        return StochasticPolicy(state.actor, self._epsilon(env_steps))
+        return StochasticPolicy(state.actor, Floored(self._epsilon(env_steps)))
 
     def schedules(self, env_steps: int) -> dict[str, float]:
         """ε after that many environment steps."""

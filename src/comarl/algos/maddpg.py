@@ -1,9 +1,10 @@
-"""Off-policy actor-critics with discrete actions: MADDPG (Lowe et al. 2017), its baseline DDPG, and twin critics.
+"""Off-policy actor-critics: MADDPG (Lowe et al. 2017), its baseline DDPG, and twin critics.
 
 Every agent has a policy on its own history and a critic that training alone has. The policy's gradient goes through the
-critic, for which the agent's own action is a Gumbel-softmax sample of what it would do now, while the others' actions
-are those that were replayed. The methods differ in what the critics see alone: everything and the joint action
-(MADDPG), or the agent's own observation and action (DDPG, Lillicrap et al. 2016).
+critic, for which the agent's own action is what it would do now, in a form that has a gradient
+(:mod:`comarl.algos.relaxed`), while the others' actions are those that were replayed. The methods differ in what the
+critics see alone: everything and the joint action (MADDPG), or the agent's own observation and action (DDPG, Lillicrap
+et al. 2016).
 """
 
 import dataclasses
@@ -18,31 +19,23 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
 from comarl.algos.optimise import gradient_step
-from comarl.algos.sequences import (
-    acted_steps,
-    deciding,
-    learned_steps,
-    masked_mean,
-    per_agent,
-    sequence_returns,
-    unroll,
-)
+from comarl.algos.relaxed import Relaxed
+from comarl.algos.sequences import acted_steps, learned_steps, masked_mean, per_agent, sequence_returns, unroll
 from comarl.algos.stochastic import StochasticPolicy
 from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
 from comarl.nets.agents import Agent
 from comarl.nets.critics import ActionCritic
-from comarl.nets.distributions import entropy, gumbel_softmax, log_probabilities, sample
 from comarl.returns import Returns, TeamReward, form_team_reward
-from comarl.types import TimeStep, Trajectory
+from comarl.types import TimeStep, Trajectory, action_features
 
 Critics = tuple[ActionCritic, ...]
 """One, or two independent ones."""
 
 
 class Networks(eqx.Module):
-    """Everything that is learned, and everything that is copied to the targets; the agent's head gives logits."""
+    """Everything that is learned and copied to the targets; the agent's head gives what its action is made of."""
 
     actor: Agent
     critics: Critics
@@ -76,13 +69,12 @@ class MADDPG:
         make_critic: all agents' critics from a key.
         optimiser: applied to the gradient of the critics, and apart from it to that of the actors.
         returns: targets from rewards and bootstrap values; one-step ones in the paper.
+        actions: what is done, what target policies do, and what the policies' gradient goes through.
         gamma: γ.
         team_reward: how the learned reward is formed from the agents' rewards; ``individual`` in the paper.
         twin: two critics of each agent, whose lesser value makes the targets (Fujimoto et al. 2018; MATD3, Ackermann
             et al. 2019).
-        temperature: τ of the Gumbel-softmax.
-        straight_through: the critic is shown a one-hot draw with the soft one's gradient, and not the soft draw itself.
-        logit_weight: weight of the policies' mean squared logits.
+        logit_weight: weight of the mean square of the policies' outputs.
         stored_state: whether a sequence begins with the agents' memory as it was when it was collected.
         burn_in: steps at the start of a sequence that only warm the agents' memory up.
         target_update: as in :func:`comarl.algos.targets.next_target`; ``none`` has no target networks.
@@ -94,11 +86,10 @@ class MADDPG:
     make_critic: Callable[[PRNGKeyArray], ActionCritic]
     optimiser: optax.GradientTransformation
     returns: Returns
+    actions: Relaxed
     gamma: float = 0.95
     team_reward: TeamReward = "individual"
     twin: bool = False
-    temperature: float = 1.0
-    straight_through: bool = False
     logit_weight: float = 1e-3
     stored_state: bool = True
     burn_in: int = 0
@@ -117,9 +108,9 @@ class MADDPG:
         return MADDPGState(online, target, optimisers, jnp.zeros((), jnp.int32))
 
     def policy(self, state: MADDPGState, env_steps: Int[Array, ""] | int) -> StochasticPolicy:
-        """Drawn actions: the largest of the noisy logits, of which the soft sample is the softmax."""
+        """Draws, or noisy vectors; it does not depend on the steps."""
         del env_steps
-        return StochasticPolicy(state.online.actor)
+        return StochasticPolicy(state.online.actor, self.actions)
 
     def schedules(self, env_steps: int) -> dict[str, float]:
         """Nothing depends on the steps alone."""
@@ -153,13 +144,12 @@ class MADDPG:
         return Update(MADDPGState(online, target, Optimisers(actor_state, critic_state), updates), metrics, error)
 
     def targets(self, target: Networks, batch: Batch, key: PRNGKeyArray) -> Float[Array, "T B N"]:
-        """y_i = r_i + γ Q_i'(x', u'), every u'_j drawn from agent j's target policy (Lowe et al. 2017, eq. 6)."""
+        """y_i = r_i + γ Q_i'(x', u'), every u'_j by agent j's target policy (Lowe et al. 2017, eq. 6)."""
         ts, _ = learned_steps(batch.trajectory, self.burn_in)
         after: TimeStep = jax.tree.map(lambda x: x[1:], ts)
         # Memories run from the first step on, as when the sequence was collected.
-        log_p = log_probabilities(self._logits(target.actor, batch.trajectory)[1:], after.avail)
-        drawn = jax.nn.one_hot(sample(log_p, key), log_p.shape[-1])
-        v = _values(target.critics, after, drawn).min(0)
+        outputs = self._outputs(target.actor, batch.trajectory)[1:]
+        v = _values(target.critics, after, self.actions.target(outputs, after.avail, key)).min(0)
         reward = form_team_reward(after.reward, self.team_reward)
         return sequence_returns(self.returns, reward, self.gamma * after.discount, v, after.last)
 
@@ -181,29 +171,28 @@ class MADDPG:
     def actor_loss(
         self, actor: Agent, critics: Critics, batch: Batch, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """The weighted mean of -Q_i(x, u), agent i's own action drawn softly anew (Lowe et al. 2017, eq. 5).
+        """The weighted mean of -Q_i(x, u), agent i's own action as its policy is now (Lowe et al. 2017, eq. 5).
 
-        Beside it the mean squared logits, and what to report. An agent without a choice, such as a dead one, counts for
-        the critics and not for the policies.
+        Beside it the mean squared outputs, and what to report. An agent without a choice, such as a dead one, counts
+        for the critics and not for the policies.
         """
         before, done = self._before(batch)
-        logits = self._logits(actor, batch.trajectory)[:-1]
-        log_p = log_probabilities(logits, before.avail)
-        own = gumbel_softmax(log_p, key, self.temperature, self.straight_through)
-        value = critics[0](before, done, own)
-        choice = deciding(before)
+        outputs = self._outputs(actor, batch.trajectory)[:-1]
+        value = critics[0](before, done, self.actions.soft(outputs, before.avail, key))
+        choice = per_agent(~before.last, value) & self.actions.undecided(before.avail)
         policy_loss = -masked_mean(batch.weight[None, :, None] * value, choice)
-        squares = masked_mean(logits**2, before.avail & choice[..., None])
-        metrics = {"policy_loss": policy_loss, "entropy": masked_mean(entropy(log_p), choice)}
+        squares = masked_mean(outputs**2, before.avail & choice[..., None])
+        sureness = self.actions.report(outputs, before.avail)
+        metrics = {"policy_loss": policy_loss, **{k: masked_mean(x, choice) for k, x in sureness.items()}}
         return policy_loss + self.logit_weight * squares, metrics
 
-    def _logits(self, actor: Agent, trajectory: Trajectory) -> Float[Array, "T_plus_1 B N A"]:
+    def _outputs(self, actor: Agent, trajectory: Trajectory) -> Float[Array, "T_plus_1 B N A"]:
         return unroll(actor, trajectory, stored_state=self.stored_state, burn_in=self.burn_in).q
 
     def _before(self, batch: Batch) -> tuple[TimeStep, Float[Array, "T B N A"]]:
-        """The steps acted on, and what was done there, one-hot."""
+        """The steps acted on, and what was done there, as critics see it."""
         before, action = acted_steps(batch.trajectory, self.burn_in)
-        return before, jax.nn.one_hot(action, before.avail.shape[-1])
+        return before, action_features(action, before.avail.shape[-1])
 
 
 def _values(critics: Critics, ts: TimeStep, action: Float[Array, "T B N A"]) -> Float[Array, "critics T B N"]:

@@ -1,8 +1,9 @@
 """Policy gradients with a critic: IPPO, MAPPO and, as their one-epoch case, independent and multi-agent A2C.
 
 The methods differ in what the critic sees alone: the agent's own observation (IPPO, de Witt et al. 2020) or the
-global state (MAPPO, Yu et al. 2022). The first update after a collection has the ratio 1 everywhere, and its gradient
-is that of A2C (Mnih et al. 2016); PPO makes several (Schulman et al. 2017).
+global state (MAPPO, Yu et al. 2022). Actions are drawn from a softmax or, where they are vectors, from Gaussians. The
+first update after a collection has the ratio 1 everywhere, and its gradient is that of A2C (Mnih et al. 2016); PPO
+makes several (Schulman et al. 2017).
 """
 
 import dataclasses
@@ -18,19 +19,19 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from comarl.algos.base import Update
 from comarl.algos.optimise import gradient_step
 from comarl.algos.sequences import masked_mean, sequence_returns
-from comarl.algos.stochastic import StochasticPolicy
+from comarl.algos.stochastic import Draws, StochasticPolicy
 from comarl.algos.value_scale import ValueScale
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
 from comarl.nets.agents import Agent, AgentCarry
 from comarl.nets.critics import Critic
-from comarl.nets.distributions import chosen, entropy, log_probabilities
+from comarl.nets.distributions import Categorical, Distribution
 from comarl.returns import Returns, TeamReward, form_team_reward
-from comarl.types import TimeStep, Trajectory
+from comarl.types import Action, TimeStep, Trajectory
 
 
 class ActorCritic(eqx.Module):
-    """Everything that is learned; the agent's head gives logits."""
+    """Everything that is learned; the agent's head gives what a distribution is made of."""
 
     actor: Agent
     critic: Critic
@@ -60,14 +61,15 @@ class PPOPolicy(eqx.Module):
     """Draws actions from the agents' distributions; without exploration takes the most probable ones."""
 
     networks: ActorCritic
+    draws: Draws = Draws()
 
     def initial_carry(self) -> PPOCarry:
         """The carry before an episode."""
         return PPOCarry(self.networks.actor.initial_carry(), self.networks.critic.initial_memory())
 
-    def act(self, carry: PPOCarry, ts: TimeStep, key: PRNGKeyArray, explore: bool) -> tuple[PPOCarry, Int[Array, " N"]]:
-        """The next carry and the actions ``[N]``; the state is looked at only to explore, by the critic's memory."""
-        actor, action = StochasticPolicy(self.networks.actor).act(carry.actor, ts, key, explore)
+    def act(self, carry: PPOCarry, ts: TimeStep, key: PRNGKeyArray, explore: bool) -> tuple[PPOCarry, Action]:
+        """The next carry and the actions; the state is looked at only to explore, by the critic's memory."""
+        actor, action = StochasticPolicy(self.networks.actor, self.draws).act(carry.actor, ts, key, explore)
         critic = self.networks.critic(carry.critic, ts)[0] if explore else carry.critic
         return PPOCarry(actor, critic), action
 
@@ -96,6 +98,7 @@ class PPO:
         make_actor: the agents from a key.
         make_critic: the critic from a key.
         optimiser: applied to the gradient of both together.
+        distribution: of actions, from what the agent's head gives and what is available.
         returns: λ-returns from rewards and bootstrap values (:func:`comarl.returns.td_lambda`); a generalised
             advantage (Schulman et al. 2016) is the λ-return less the value.
         gamma: γ.
@@ -111,6 +114,7 @@ class PPO:
     make_critic: Callable[[PRNGKeyArray], Critic]
     optimiser: optax.GradientTransformation
     returns: Returns
+    distribution: Callable[[Array, Array], Distribution] = Categorical.of
     gamma: float = 0.99
     team_reward: TeamReward = "mean"
     clip: float = 0.2
@@ -129,7 +133,7 @@ class PPO:
     def policy(self, state: PPOState, env_steps: Int[Array, ""] | int) -> PPOPolicy:
         """The stochastic policy; it does not depend on the steps."""
         del env_steps
-        return PPOPolicy(state.networks)
+        return PPOPolicy(state.networks, Draws(self.distribution))
 
     def schedules(self, env_steps: int) -> dict[str, float]:
         """Nothing depends on the steps alone."""
@@ -141,12 +145,12 @@ class PPO:
     ) -> Trajectory:
         """Old log-probabilities and values, advantages and targets, by the parameters that collected."""
         del env_steps, key
-        log_p, value = _unroll(state.networks, trajectory)
+        pi, value = self._unroll(state.networks, trajectory)
         v = self._scale(state).restore(value)
         after: TimeStep = jax.tree.map(lambda x: x[1:], trajectory.ts)
         reward = form_team_reward(after.reward, self.team_reward)
         target = sequence_returns(self.returns, reward, self.gamma * after.discount, v[1:], after.last)
-        notes = Notes(chosen(log_p, trajectory.action), v[:-1], target - v[:-1], target)
+        notes = Notes(pi.log_prob(trajectory.action), v[:-1], target - v[:-1], target)
         return trajectory._replace(notes=jax.lax.stop_gradient(notes))
 
     def update(self, state: PPOState, batch: Batch, key: PRNGKeyArray) -> Update:
@@ -171,14 +175,14 @@ class PPO:
         An agent without a choice, such as a dead one, counts for the critic and not for the policy.
         """
         notes: Notes = trajectory.notes
-        log_p, value = _unroll(networks, trajectory)
+        pi, value = self._unroll(networks, trajectory)
         real = jnp.broadcast_to(~trajectory.ts.last[:-1, :, None], notes.value.shape)
-        deciding = real & (trajectory.ts.avail[:-1].sum(-1) > 1)
-        ratio = jnp.exp(chosen(log_p, trajectory.action) - notes.log_p)
+        deciding = real & pi.undecided
+        ratio = jnp.exp(pi.log_prob(trajectory.action) - notes.log_p)
         policy_loss = -masked_mean(surrogate(ratio, _standardised(notes.advantage, deciding), self.clip), deciding)
         y, old = scale.normalise(notes.target), scale.normalise(notes.value)
         value_loss = masked_mean(squared_error(value[:-1], y, old, self.value_clip), real)
-        bonus = masked_mean(entropy(log_p), deciding)
+        bonus = masked_mean(pi.entropy(), deciding)
         loss = policy_loss + self.value_weight * value_loss - self.entropy_weight * bonus
         metrics = {
             "loss": loss,
@@ -190,6 +194,15 @@ class PPO:
             "value": masked_mean(notes.value, real),
         }
         return loss, (metrics, sequence_error(jnp.abs(value[:-1] - y).mean(-1), real[..., 0]))
+
+    def _unroll(
+        self, networks: ActorCritic, trajectory: Trajectory
+    ) -> tuple[Distribution, Float[Array, "T_plus_1 B N"]]:
+        """Policies at the ``T`` steps acted on and values at all ``T + 1``, from the carry as it was collected."""
+        ts, action, carry = trajectory.ts, trajectory.action, trajectory.carry
+        before: TimeStep = jax.tree.map(lambda x: x[:-1], ts)
+        outputs = networks.actor.unroll(carry.actor, before, action[:-1])[1].q
+        return self.distribution(outputs, before.avail), networks.critic.unroll(carry.critic, ts)[1]
 
     def _scale(self, state: PPOState) -> ValueScale:
         return state.scale if self.value_norm else ValueScale.fresh(state.networks.actor.num_agents)
@@ -216,16 +229,6 @@ def squared_error(
         return error
     near = old + jnp.clip(value - old, -clip, clip)
     return jnp.maximum(error, (near - target) ** 2)
-
-
-def _unroll(
-    networks: ActorCritic, trajectory: Trajectory
-) -> tuple[Float[Array, "T B N A"], Float[Array, "T_plus_1 B N"]]:
-    """Log-probabilities at the ``T`` steps acted on and values at all ``T + 1``, from the carry as it was collected."""
-    ts, action, carry = trajectory.ts, trajectory.action, trajectory.carry
-    before: TimeStep = jax.tree.map(lambda x: x[:-1], ts)
-    logits = networks.actor.unroll(carry.actor, before, action[:-1])[1].q
-    return log_probabilities(logits, before.avail), networks.critic.unroll(carry.critic, ts)[1]
 
 
 def _standardised(x: Float[Array, "T B N"], mask: Bool[Array, "T B N"]) -> Float[Array, "T B N"]:

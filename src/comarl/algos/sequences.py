@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from comarl.nets.agents import Agent, AgentCarry, Utilities
 from comarl.returns import Returns
-from comarl.types import TimeStep, Trajectory
+from comarl.types import Action, TimeStep, Trajectory
 
 
 def unroll(agent: Agent, trajectory: Trajectory, *, stored_state: bool, burn_in: int) -> Utilities:
@@ -29,12 +29,12 @@ def unroll(agent: Agent, trajectory: Trajectory, *, stored_state: bool, burn_in:
     return agent.unroll(carry, jax.tree.map(lambda x: x[k:], ts), action[k:])[1]
 
 
-def learned_steps(trajectory: Trajectory, burn_in: int) -> tuple[TimeStep, Int[Array, "T B N"]]:
+def learned_steps(trajectory: Trajectory, burn_in: int) -> tuple[TimeStep, Action]:
     """The time steps after the burn-in and what was done at all but the last of them."""
     return jax.tree.map(lambda x: x[burn_in:], trajectory.ts), trajectory.action[burn_in:]
 
 
-def acted_steps(trajectory: Trajectory, burn_in: int) -> tuple[TimeStep, Int[Array, "T B N"]]:
+def acted_steps(trajectory: Trajectory, burn_in: int) -> tuple[TimeStep, Action]:
     """The time steps after the burn-in that were acted on, and what was done there."""
     ts, action = learned_steps(trajectory, burn_in)
     return jax.tree.map(lambda x: x[:-1], ts), action

@@ -36,7 +36,7 @@ def catalogue(words: list[str]) -> int:
 
 
 COLUMNS = {
-    "methods": ("name", "summary", "source", "learners"),
+    "methods": ("name", "summary", "source", "actions", "learners"),
     "learners": ("name", "summary", "source"),
     "environments": ("family", "names"),
     "presets": ("method", "env", "learner", "measured", "source"),
@@ -57,7 +57,8 @@ def _known() -> dict[str, list[dict[str, Any]]]:
 
 def _method(method: Method) -> dict[str, Any]:
     learners = [{"name": name, "refused": method.refuses.get(name)} for name in LEARNERS]
-    return {"summary": method.summary, "source": method.source, "learners": learners}
+    actions = ["discrete", *(["continuous"] if method.continuous else [])]
+    return {"summary": method.summary, "source": method.source, "actions": actions, "learners": learners}
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> Table:
@@ -73,6 +74,8 @@ def _cell(row: dict[str, Any], column: str) -> str:
     match column:
         case "names":
             return f"{row['summary']}:\n{', '.join(row['names'])}"
+        case "actions":
+            return ", ".join(row["actions"])
         case "learners":
             return ", ".join(x["name"] for x in row["learners"] if x["refused"] is None)
         case _:

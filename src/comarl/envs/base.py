@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from comarl.envs.scene import Scene
-from comarl.types import EnvSpec, TimeStep
+from comarl.types import Action, EnvSpec, TimeStep
 
 State = Any
 """An environment's own state: any pytree of arrays."""
@@ -20,6 +20,9 @@ class Env(abc.ABC):
     An environment does not reset itself. After a time step with ``last`` the driver calls :meth:`reset`, never
     :meth:`step` (see :class:`comarl.envs.wrappers.AutoReset`). ``comarl check-env`` tells whether an environment
     keeps to this protocol.
+
+    A joint action is one index for each agent, or where ``spec.continuous`` says so a vector of numbers in [-1, 1]. An
+    environment then takes any finite number and clips it itself, for a Gaussian policy knows no bounds.
     """
 
     spec: EnvSpec
@@ -29,8 +32,8 @@ class Env(abc.ABC):
         """Begin an episode: a state and a time step with ``first`` set."""
 
     @abc.abstractmethod
-    def step(self, state: State, action: Int[Array, " N"], key: PRNGKeyArray) -> tuple[State, TimeStep]:
-        """Carry out the joint action."""
+    def step(self, state: State, action: Action, key: PRNGKeyArray) -> tuple[State, TimeStep]:
+        """Carry out the joint action: ``[N]`` indices, or ``[N, A]`` numbers."""
 
     def outcome(self, state: State) -> dict[str, Float[Array, ""]]:
         """What an episode came to, read off its last state; the names are ``spec.outcomes``."""
@@ -59,7 +62,7 @@ class ObservedEnv(Env):
         """The state that an episode begins in."""
 
     @abc.abstractmethod
-    def advance(self, state: State, action: Int[Array, " N"], key: PRNGKeyArray) -> State:
+    def advance(self, state: State, action: Action, key: PRNGKeyArray) -> State:
         """The state after the joint action."""
 
     @abc.abstractmethod
@@ -70,7 +73,7 @@ class ObservedEnv(Env):
         state = self.begin(key)
         return state, self.observe(state)
 
-    def step(self, state: State, action: Int[Array, " N"], key: PRNGKeyArray) -> tuple[State, TimeStep]:
+    def step(self, state: State, action: Action, key: PRNGKeyArray) -> tuple[State, TimeStep]:
         state = self.advance(state, action, key)
         return state, self.observe(state)
 

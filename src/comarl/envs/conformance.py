@@ -17,6 +17,9 @@ from comarl.types import EnvSpec, TimeStep
 TOLERANCE = 1e-4
 """How far compiled and uncompiled floats may lie apart, relative and absolute: compilation reorders sums."""
 
+BEYOND = 3.0
+"""How large continuous actions are that lie beyond their bounds."""
+
 SHARED = EnvSpec.__dataclass_fields__["reward"].default
 """The meaning of a reward that every agent must get alike."""
 
@@ -40,7 +43,8 @@ def check_env(env: Env, *, episodes: int = 3, seed: int = 0) -> list[str]:
     Checked are the specification, the shapes and dtypes, that observations, states and rewards are finite, that every
     agent always has an available action, the flags and the discount, the reward at the first step, the length of
     episodes, the outcomes, and that a step depends on its state, its action and its key alone: the same when
-    repeated, compiled and mapped.
+    repeated, compiled and mapped. Continuous actions are drawn from within their bounds, upon them and beyond, and what
+    lies beyond must do what the bound does.
 
     Args:
         env: the environment.
@@ -69,13 +73,12 @@ def _static_problems(env: Env) -> list[str]:
     if problems:
         return problems
     key = jax.random.key(0)
-    action = jax.ShapeDtypeStruct((env.spec.num_agents,), jnp.int32)
     where = "reset"
     try:
         state, ts = _pair(where, jax.eval_shape(env.reset, key))
         problems += _timestep_problems(where, ts, env.spec)
         where = "step"
-        state_next, ts_next = _pair(where, jax.eval_shape(env.step, state, action, key))
+        state_next, ts_next = _pair(where, jax.eval_shape(env.step, state, env.spec.action_form, key))
         problems += _timestep_problems(where, ts_next, env.spec)
         problems += _agreement_problems("state", state, state_next)
         problems += [] if problems else _agreement_problems("time step", ts, ts_next)
@@ -185,14 +188,24 @@ def _play(env: Env, episodes: int, seed: int) -> _Played:
     keys: list[PRNGKeyArray] = []
     over = steps[0].last.copy()
     while not over.all() and len(actions) < env.spec.max_episode_steps:
-        rank = np.where(steps[-1].avail, rng.random(steps[-1].avail.shape), -1.0)
-        actions.append(jnp.asarray(rank.argmax(-1), jnp.int32))
+        actions.append(_draw(env.spec, steps[-1].avail, len(actions), rng))
         keys.append(jax.random.split(jax.random.fold_in(jax.random.key(seed), len(actions)), episodes))
         state, ts = step(state, actions[-1], keys[-1])
         states.append(state)
         steps.append(jax.device_get(ts))
         over |= steps[-1].last
     return _Played(jax.tree.map(lambda *x: np.stack(x), *steps), states, actions, keys, reset_keys)
+
+
+def _draw(spec: EnvSpec, avail: np.ndarray, time: int, rng: np.random.Generator) -> Array:
+    """Random actions of ``E`` episodes; continuous ones in turn within their bounds, upon them, and beyond."""
+    if not spec.continuous:
+        rank = np.where(avail, rng.random(avail.shape), -1.0)
+        return jnp.asarray(rank.argmax(-1), jnp.int32)
+    within = rng.uniform(-1, 1, avail.shape)
+    turn = (time + np.arange(len(avail)))[:, None, None] % 3
+    drawn = np.select([turn == 0, turn == 1], [within, np.sign(within)], BEYOND * np.sign(within))
+    return jnp.asarray(np.where(avail, drawn, 0), jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,9 +265,18 @@ def _purity_problems(played: _Played, env: Env) -> Iterator[str]:
     for t in sorted({0, length // 2, length - 1} & set(range(length))):
         arguments = _row(played.states[t], 0), played.actions[t][0], played.keys[t][0]
         mapped = _row(played.states[t + 1], 0), _row(played.ts, (t + 1, 0))
-        found = [p for p in _purity("step", env.step, arguments, mapped, step) if p not in seen]
+        found = [*_purity("step", env.step, arguments, mapped, step)]
+        if env.spec.continuous:
+            found += _bound_problems(step, *arguments)
+        found = [problem for problem in found if problem not in seen]
         seen.update(found)
         yield from found
+
+
+def _bound_problems(step: Callable[..., Any], state: Any, action: Array, key: PRNGKeyArray) -> Iterator[str]:
+    beyond = BEYOND * jnp.sign(action)
+    if not _alike(step(state, beyond, key), step(state, jnp.clip(beyond, -1.0, 1.0), key), TOLERANCE):
+        yield "step does not clip a continuous action to [-1, 1]: policies with Gaussian noise go beyond"
 
 
 def _purity(

@@ -32,6 +32,17 @@ class Family:
     make: str
 
 
+MPE_WORLDS = (
+    "simple_spread",
+    "simple_speaker_listener",
+    "simple_reference",
+    "simple_adversary",
+    "simple_crypto",
+    "simple_push",
+    "simple_tag",
+    "simple_world_comm",
+)
+
 FAMILIES: dict[str, Family] = {
     "matrix": Family(
         "one-step matrix games of two agents, exact values known",
@@ -94,17 +105,13 @@ FAMILIES: dict[str, Family] = {
     ),
     "mpe": Family(
         "particle worlds (JaxMARL's MPE); the last five have adversaries, which are agents like the others",
-        (
-            "simple_spread",
-            "simple_speaker_listener",
-            "simple_reference",
-            "simple_adversary",
-            "simple_crypto",
-            "simple_push",
-            "simple_tag",
-            "simple_world_comm",
-        ),
+        MPE_WORLDS,
         "comarl.envs.adapters.jaxmarl:make_mpe",
+    ),
+    "mpe-continuous": Family(
+        "the same worlds with continuous actions: how much of each movement and word",
+        MPE_WORLDS,
+        "comarl.envs.adapters.jaxmarl:make_mpe_continuous",
     ),
     "lbf": Family(
         "level-based foraging (Jumanji): food that agents lift together; 2s: they see two places far",

@@ -11,7 +11,7 @@ from comarl.envs.base import Env, ObservedEnv, State, select
 from comarl.envs.scene import Scene
 from comarl.errors import ComarlError
 from comarl.returns import TeamReward, form_team_reward
-from comarl.types import EnvSpec, TimeStep
+from comarl.types import Action, EnvSpec, TimeStep
 
 MAX_JOINT_ACTIONS = 4096
 
@@ -31,7 +31,7 @@ class AutoReset(Env):
         state, ts = self.env.reset(key)
         return (state, ts.last), ts
 
-    def step(self, state: State, action: Int[Array, " N"], key: PRNGKeyArray) -> tuple[State, TimeStep]:
+    def step(self, state: State, action: Action, key: PRNGKeyArray) -> tuple[State, TimeStep]:
         inner, over = state
         if isinstance(self.env, ObservedEnv):
             inner = select(over, self.env.begin(key), self.env.advance(inner, action, key))

@@ -14,11 +14,12 @@ from comarl.algos.maac import MAAC
 from comarl.algos.maddpg import MADDPG
 from comarl.algos.ppo import PPO
 from comarl.algos.qlearning import QLearning
+from comarl.algos.relaxed import GumbelDraw, Relaxed, SoftDraw, Tanh
 from comarl.envs.base import Env
 from comarl.envs.registry import make_env
 from comarl.envs.wrappers import OneAgent
-from comarl.experiments.config import AgentConfig, LearnerConfig, MixerConfig, RunConfig
-from comarl.experiments.methods import METHODS
+from comarl.experiments.config import AgentConfig, LearnerConfig, MixerConfig, PolicyConfig, RunConfig
+from comarl.experiments.methods import METHODS, require_actions, require_common_interest
 from comarl.memory.base import Memory
 from comarl.memory.onpolicy import make_onpolicy
 from comarl.memory.replay import make_prioritised, make_replay
@@ -33,6 +34,7 @@ from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
 from comarl.nets.attention_critic import AttentionCritic
 from comarl.nets.critics import ActionCritic, CounterfactualCritic, Critic, JointValue
+from comarl.nets.distributions import Categorical, Gaussian
 from comarl.nets.layers import MLP
 from comarl.returns import Returns, n_step, td_lambda
 from comarl.training.learner import Learner
@@ -41,8 +43,14 @@ from comarl.types import EnvSpec
 
 
 def build_env(config: RunConfig) -> Env:
-    """The environment as the method sees it."""
+    """The environment as the method sees it.
+
+    Raises:
+        ComarlError: if there is none of that name, or if the method cannot take its actions or its rewards.
+    """
     env = make_env(config.env)
+    require_actions(config.method, env.spec.name, env.spec.continuous)
+    require_common_interest(config.method, env.spec.name, env.spec.opposed, config.learner.team_reward)
     return OneAgent(env, config.learner.team_reward) if config.method == "joint" else env
 
 
@@ -178,7 +186,7 @@ def build_memory(config: RunConfig) -> Memory:
     return make_prioritised(blocks, learner.batch_size, learner.priority_alpha, beta)
 
 
-def build_agent(config: AgentConfig, spec: EnvSpec, key: PRNGKeyArray) -> Agent:
+def build_agent(config: AgentConfig, spec: EnvSpec, key: PRNGKeyArray, outputs_per_action: int = 1) -> Agent:
     """The agents' network."""
     return Agent(
         spec,
@@ -189,6 +197,7 @@ def build_agent(config: AgentConfig, spec: EnvSpec, key: PRNGKeyArray) -> Agent:
         agent_id=config.agent_id,
         sharing=config.sharing,
         layer_norm=config.layer_norm,
+        outputs_per_action=outputs_per_action,
     )
 
 
@@ -230,7 +239,7 @@ def build_ppo(config: RunConfig, spec: EnvSpec) -> PPO:
     """IPPO, MAPPO and their A2C: the name says what the critic sees."""
     agent, learner, policy = config.agent, config.learner, config.policy
     return PPO(
-        make_actor=lambda key: build_agent(agent, spec, key),
+        make_actor=lambda key: build_agent(agent, spec, key, outputs_per_action=1 + spec.continuous),
         make_critic=lambda key: Critic(
             spec,
             key=key,
@@ -242,6 +251,7 @@ def build_ppo(config: RunConfig, spec: EnvSpec) -> PPO:
         ),
         optimiser=build_optimiser(learner, total_updates(config)),
         returns=build_returns(learner),
+        distribution=Gaussian.of if spec.continuous else Categorical.of,
         gamma=learner.gamma,
         team_reward=learner.team_reward,
         clip=policy.clip,
@@ -266,11 +276,10 @@ def build_maddpg(config: RunConfig, spec: EnvSpec) -> MADDPG:
         ),
         optimiser=build_optimiser(learner, total_updates(config)),
         returns=build_returns(learner),
+        actions=_build_relaxed(policy, spec),
         gamma=learner.gamma,
         team_reward=learner.team_reward,
         twin=policy.twin,
-        temperature=policy.gumbel_temperature,
-        straight_through=policy.straight_through,
         logit_weight=policy.logit_weight,
         stored_state=learner.stored_state,
         burn_in=learner.burn_in,
@@ -278,6 +287,14 @@ def build_maddpg(config: RunConfig, spec: EnvSpec) -> MADDPG:
         target_interval=learner.target_interval,
         target_tau=learner.target_tau,
     )
+
+
+def _build_relaxed(config: PolicyConfig, spec: EnvSpec) -> Relaxed:
+    if not spec.continuous:
+        return GumbelDraw(config.gumbel_temperature, config.straight_through)
+    if config.vector_policy == "softmax":
+        return SoftDraw(config.gumbel_temperature)
+    return Tanh(config.exploration_noise)
 
 
 def build_maac(config: RunConfig, spec: EnvSpec) -> MAAC:

@@ -154,7 +154,11 @@ class PolicyConfig:
     straight_through: bool = False
     """MADDPG, DDPG: the critic is shown hard actions there, with the soft ones' gradient."""
     logit_weight: float = 1e-3
-    """MADDPG, DDPG, MAAC: weight of the policies' mean squared logits."""
+    """MADDPG, DDPG, MAAC: weight of the policies' mean squared logits (before the tanh, of vectors)."""
+    vector_policy: Literal["tanh", "softmax"] = "tanh"
+    """MADDPG, DDPG: continuous actions are a tanh with noise, or a soft draw (Gumbel-softmax) itself."""
+    exploration_noise: float = 0.1
+    """MADDPG, DDPG: standard deviation of the noise on tanh actions."""
     critic_hidden: int = 128
     """COMA, MAAC: width of the critic's layers."""
     critic_heads: int = 4
@@ -283,7 +287,7 @@ def check(config: RunConfig) -> None:
             raise ComarlError(f"{name}={getattr(learner, name)}: must lie between 0 and 1")
     weights = {n: getattr(config.mixer, n) for n in ("logit_penalty", "opt_weight", "nopt_weight")}
     weights |= {n: getattr(config.policy, n) for n in ("value_clip", "entropy_weight", "value_weight", "logit_weight")}
-    weights |= {n: getattr(config.policy, n) for n in ("attention_penalty", "entropy_temperature")}
+    weights |= {n: getattr(config.policy, n) for n in ("attention_penalty", "entropy_temperature", "exploration_noise")}
     for name, value in weights.items():
         if not 0 <= value < math.inf:
             raise ComarlError(f"{name}={value}: must not be negative, and finite")

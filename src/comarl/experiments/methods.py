@@ -42,6 +42,9 @@ POLICIES: dict[str, tuple[Rule, str]] = {
 }
 """The usual rule of a method with policies by its one learner, and why it refuses the others."""
 
+VECTORS: tuple[Rule, ...] = ("ppo", "maddpg")
+"""Rules whose policies can give vectors; the others sum over an agent's actions, or take the best of them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -66,6 +69,11 @@ class Method:
     def values(self) -> bool:
         """Whether agents act by values of their actions, and not by a policy."""
         return self.rule == "qlearning"
+
+    @property
+    def continuous(self) -> bool:
+        """Whether an agent's action may be a vector."""
+        return self.rule in VECTORS
 
     @property
     def learners(self) -> list[str]:
@@ -142,6 +150,38 @@ def require_team_reward(name: str, how: str) -> None:
         able = ", ".join(n for n, m in METHODS.items() if not m.team_value)
         raise ComarlError(
             f"'{name}' learns one value for the team: use --team-reward mean or sum, or a method of {able}"
+        )
+
+
+def require_actions(name: str, env: str, continuous: bool) -> None:
+    """Refuse an environment whose actions are vectors for a method that chooses among actions.
+
+    Raises:
+        ComarlError: naming the methods that can.
+    """
+    if continuous and not METHODS[name].continuous:
+        able = ", ".join(n for n, m in METHODS.items() if m.continuous)
+        raise ComarlError(f"'{name}' chooses among actions, and in {env} they are continuous: use a method of {able}")
+
+
+def require_common_interest(name: str, env: str, opposed: bool, how: str) -> None:
+    """Refuse one reward for all where some agents gain what others lose.
+
+    Raises:
+        ComarlError: naming the methods that learn from each agent's own reward, or how this one does.
+    """
+    if not opposed:
+        return
+    if METHODS[name].team_value:
+        able = ", ".join(n for n, m in METHODS.items() if not m.team_value)
+        raise ComarlError(
+            f"'{name}' learns one value for the team, and in {env} agents oppose each other: "
+            f"use a method of {able}, with --team-reward individual"
+        )
+    if how != "individual":
+        raise ComarlError(
+            f"--team-reward {how} makes one reward for all, and in {env} agents oppose each other: "
+            "use --team-reward individual"
         )
 
 

@@ -51,6 +51,14 @@ SPREAD = {
     "team_reward": "sum",
     "eval_every": 60_000,
 }
+VECTORS = {
+    "steps": 139_776,  # four evaluations
+    "length": 26,
+    "gamma": 0.9,
+    "lr": 2e-3,
+    "team_reward": "sum",
+    "eval_every": 34_944,
+}
 FORAGING = {
     "steps": 1_000_000,
     "length": 32,
@@ -185,6 +193,14 @@ PRESETS: dict[tuple[str, str, str], Preset] = {
     ),
     ("maddpg", "mpe/simple_speaker_listener", "replay"): Preset(
         SPEAKER, HERE, "return per agent -10.9 (seeds 0-1: -9.0, -12.8) after 500k steps; random -40.2"
+    ),
+    ("mappo", "mpe-continuous/simple_spread", "ppo"): Preset(
+        VECTORS, HERE, "team return -61.5 (seed 0 alone) after 140k steps; random -80.3"
+    ),
+    ("maddpg", "mpe-continuous/simple_spread", "replay"): Preset(
+        VECTORS | {"updates": 8, "vector_policy": "softmax"},
+        HERE,
+        "team return -60.5 (seed 0 alone) after 140k steps; random -80.3",
     ),
     ("ddpg", "mpe/simple_speaker_listener", "replay"): Preset(
         SPEAKER, HERE, "return per agent -17.9 (seed 0 alone) after 500k steps; random -40.2"

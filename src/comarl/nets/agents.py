@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from comarl.nets.cells import AbstractCell, CellKind, make_cell
 from comarl.nets.layers import LayerNorm, Linear
 from comarl.nets.sharing import Shared, Sharing
-from comarl.types import EnvSpec, TimeStep
+from comarl.types import Action, EnvSpec, TimeStep, action_features
 
 
 class AgentCarry(NamedTuple):
@@ -21,17 +21,20 @@ class AgentCarry(NamedTuple):
 
     Attributes:
         memory: the cells' state, leaves ``[N, H]``.
-        last_action: what each agent did before, ``[N]``; meaningless on the first step of an episode.
+        last_action: what each agent did before; meaningless on the first step of an episode.
     """
 
     memory: Any
-    last_action: Int[Array, "*batch N"]
+    last_action: Action
 
 
 class Utilities(NamedTuple):
-    """What agents compute from their histories: values of their own actions and the hidden state behind them."""
+    """What agents compute from their histories: values of their own actions and the hidden state behind them.
 
-    q: Float[Array, "*batch N A"]
+    Where agents have policies, ``q`` holds the numbers that these are made of.
+    """
+
+    q: Float[Array, "*batch N outputs"]
     hidden: Float[Array, "*batch N H"]
 
 
@@ -72,12 +75,13 @@ class Body(eqx.Module):
 class Agent(eqx.Module):
     """The utilities Q_i(τ_i, ·) of all ``N`` agents of a team.
 
-    Each agent sees its observation and, as options, its own last action and its index, both one-hot.
+    Each agent sees its observation and, as options, its own last action (an index one-hot) and its index, one-hot.
     """
 
     body: Shared[Body]
     num_agents: int = eqx.field(static=True)
     num_actions: int = eqx.field(static=True)
+    action_form: jax.ShapeDtypeStruct = eqx.field(static=True)
     use_last_action: bool = eqx.field(static=True)
     use_agent_id: bool = eqx.field(static=True)
 
@@ -92,27 +96,28 @@ class Agent(eqx.Module):
         agent_id: bool = True,
         sharing: Sharing = "shared",
         layer_norm: bool = False,
+        outputs_per_action: int = 1,
     ):
+        outputs = outputs_per_action * spec.num_actions
         inputs = spec.obs_dim + last_action * spec.num_actions + agent_id * spec.num_agents
-        make_body = lambda k: Body(inputs, hidden, spec.num_actions, kind, layer_norm, key=k)  # noqa: E731
+        make_body = lambda k: Body(inputs, hidden, outputs, kind, layer_norm, key=k)  # noqa: E731
         self.body = Shared(make_body, sharing, spec.types, key=key)
         self.num_agents, self.num_actions = spec.num_agents, spec.num_actions
+        self.action_form = spec.action_form
         self.use_last_action, self.use_agent_id = last_action, agent_id
 
     def initial_carry(self) -> AgentCarry:
         """The carry before an episode, without batch axes."""
         memory = self.body.module.cell.initial_state((self.num_agents,))
-        return AgentCarry(memory, jnp.zeros((self.num_agents,), jnp.int32))
+        return AgentCarry(memory, jnp.zeros(self.action_form.shape, self.action_form.dtype))
 
     def __call__(self, carry: AgentCarry, ts: TimeStep) -> tuple[Any, Utilities]:
         """One joint step: the new memory and the utilities ``[*batch, N, A]``."""
         one = jax.tree.map(lambda x: x[None], ts)
-        memory, out = self.unroll(carry, one, jnp.zeros((0, *carry.last_action.shape), jnp.int32))
+        memory, out = self.unroll(carry, one, jnp.zeros((0, *carry.last_action.shape), carry.last_action.dtype))
         return memory, jax.tree.map(lambda x: x[0], out)
 
-    def unroll(
-        self, carry: AgentCarry, ts: TimeStep, action: Int[Array, "T_minus_1 *batch N"]
-    ) -> tuple[Any, Utilities]:
+    def unroll(self, carry: AgentCarry, ts: TimeStep, action: Action) -> tuple[Any, Utilities]:
         """``T`` joint steps, as calling the agent ``T`` times but with its products batched.
 
         Batch axes are taken here and not by ``jax.vmap``: a mapped weight gradient is one product per batch entry.
@@ -120,7 +125,7 @@ class Agent(eqx.Module):
         Args:
             carry: on entering ``ts[0]``.
             ts: the time steps ``[T, *batch, ...]``.
-            action: what was done at ``ts[:-1]``, ``[T - 1, *batch, N]``.
+            action: what was done at ``ts[:-1]``, ``[T - 1, *batch, N]`` or, a vector each, ``[T - 1, *batch, N, A]``.
 
         Returns:
             The memory after the last step, the utilities ``[T, *batch, N, A]`` and hidden states ``[..., N, H]``.
@@ -131,10 +136,10 @@ class Agent(eqx.Module):
         unroll = self.body.map(Body.unroll, in_axes=(agents - 1, agents, None), out_axes=(agents - 1, agents))
         return unroll(carry.memory, x, ts.first)
 
-    def _inputs(self, ts: TimeStep, last_action: Int[Array, "T *batch N"]) -> Float[Array, "T *batch N inputs"]:
+    def _inputs(self, ts: TimeStep, last_action: Action) -> Float[Array, "T *batch N inputs"]:
         parts = [ts.obs]
         if self.use_last_action:
-            done = jax.nn.one_hot(last_action, self.num_actions)
+            done = action_features(last_action, self.num_actions)
             parts.append(jnp.where(ts.first[..., None, None], 0.0, done))
         if self.use_agent_id:
             ids = jnp.eye(self.num_agents)

@@ -167,7 +167,7 @@ SeesActing = Literal["observations", "state", "own"]
 
 
 class ActionCritic(eqx.Module):
-    """The values Q_i(x, u) of all ``N`` agents, differentiable in the actions: one-hot, or a mixture of them.
+    """The values Q_i(x, u) of all ``N`` agents, differentiable in the actions: one-hot, a mixture of them, or vectors.
 
     x are all observations or the state, and u is the joint action (the central critics of MADDPG, Lowe et al. 2017);
     or a critic sees ``own``, the agent's observation and action alone (DDPG). Beside it the agent's index, which tells

@@ -1,8 +1,13 @@
-"""Distributions over the actions that are available."""
+"""What agents with policies draw from: distributions over the actions that are available, and over vectors."""
+
+import math
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from comarl.types import Action
 
 IMPOSSIBLE = -1e9
 """The logit of an action that is not available: its probability is exactly 0 in 32 bits, and nothing is infinite."""
@@ -72,3 +77,123 @@ def entropy(log_p: Float[Array, "*batch A"]) -> Float[Array, "*batch"]:
     """-Σ p log p in nats; an action of probability 0 adds nothing, to the gradient neither."""
     possible = log_p > 0.5 * IMPOSSIBLE
     return -jnp.sum(jnp.where(possible, jnp.exp(log_p) * jnp.where(possible, log_p, 0.0), 0.0), axis=-1)
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """Every agent's distribution over its own actions, in the moments ``[*batch]``."""
+
+    @property
+    def undecided(self) -> Bool[Array, "*batch N"]:
+        """Whether there is anything for the agent to choose."""
+        ...
+
+    def sample(self, key: PRNGKeyArray) -> Action:
+        """A draw for each agent."""
+        ...
+
+    def mode(self) -> Action:
+        """What to do greedily."""
+        ...
+
+    def log_prob(self, action: Action) -> Float[Array, "*batch N"]:
+        """Log-probabilities, or log-densities, of each agent's action."""
+        ...
+
+    def entropy(self) -> Float[Array, "*batch N"]:
+        """In nats."""
+        ...
+
+
+class Categorical(NamedTuple):
+    """One of the actions that are available.
+
+    Attributes:
+        log_p: log-probabilities.
+        avail: what is available.
+    """
+
+    log_p: Float[Array, "*batch N A"]
+    avail: Bool[Array, "*batch N A"]
+
+    @classmethod
+    def of(cls, outputs: Float[Array, "*batch N A"], avail: Bool[Array, "*batch N A"]) -> "Categorical":
+        """The softmax of logits."""
+        return cls(log_probabilities(outputs, avail), avail)
+
+    @property
+    def undecided(self) -> Bool[Array, "*batch N"]:
+        """Whether there are two actions at least."""
+        return self.avail.sum(-1) > 1
+
+    def sample(self, key: PRNGKeyArray) -> Int[Array, "*batch N"]:
+        """A draw for each agent."""
+        return sample(self.log_p, key)
+
+    def mode(self) -> Int[Array, "*batch N"]:
+        """The most probable actions."""
+        return mode(self.log_p)
+
+    def log_prob(self, action: Int[Array, "*batch N"]) -> Float[Array, "*batch N"]:
+        """Log π(u)."""
+        return chosen(self.log_p, action)
+
+    def entropy(self) -> Float[Array, "*batch N"]:
+        """-Σ π log π."""
+        return entropy(self.log_p)
+
+
+LOG_STD, LOG_STD_REACH = -1.0, 2.0
+"""log σ where the network says 0, and how far it can come from there: σ lies in [.05, 2.7] and begins near .37."""
+
+
+class Gaussian(NamedTuple):
+    r"""Independent normal distributions of an action's components, which environments clip to [-1, 1].
+
+    Not squashed: the density of what was drawn is exact, and it is the drawn number that is stored.
+
+    Attributes:
+        mean: μ.
+        log_std: log σ.
+        avail: the components that an agent's action has; the others are 0 and count for nothing.
+    """
+
+    mean: Float[Array, "*batch N A"]
+    log_std: Float[Array, "*batch N A"]
+    avail: Bool[Array, "*batch N A"]
+
+    @classmethod
+    def of(cls, outputs: Float[Array, "*batch N two_A"], avail: Bool[Array, "*batch N A"]) -> "Gaussian":
+        r"""From ``[μ, x]``, where :math:`\log σ = -1 + 2 \tanh(x / 2)`.
+
+        The network gives both, so that whoever shares parameters shares σ too, and it may depend on what is seen. It is
+        bounded smoothly: an entropy bonus drives it no further, and it always finds back.
+        """
+        mean, x = jnp.split(outputs, 2, axis=-1)
+        log_std = LOG_STD + LOG_STD_REACH * jnp.tanh(x / LOG_STD_REACH)
+        return cls(mean, log_std, avail)
+
+    @property
+    def undecided(self) -> Bool[Array, "*batch N"]:
+        """Whether the action has any component."""
+        return self.avail.any(-1)
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "*batch N A"]:
+        """A draw for each agent; not clipped."""
+        return self._own(self.mean + jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape))
+
+    def mode(self) -> Float[Array, "*batch N A"]:
+        """The means, clipped to [-1, 1] as environments do."""
+        return self._own(jnp.clip(self.mean, -1.0, 1.0))
+
+    def log_prob(self, action: Float[Array, "*batch N A"]) -> Float[Array, "*batch N"]:
+        """Log π(u), the sum over the agent's own components."""
+        z = (action - self.mean) * jnp.exp(-self.log_std)
+        return self._own(-0.5 * z**2 - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self) -> Float[Array, "*batch N"]:
+        """Σ log σ + ½ log 2πe over the agent's own components."""
+        return self._own(self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+    def _own(self, x: Float[Array, "*batch N A"]) -> Float[Array, "*batch N A"]:
+        return jnp.where(self.avail, x, 0.0)

@@ -132,7 +132,7 @@ def _caption(env: Env, moment: Moment) -> tuple[str, ...]:
     scene = _scene(env, moment)
     parts = [f"{env.spec.name}, step {int(moment.length)}", f"team return {_short(team_return(env, moment))}"]
     title = ", ".join([*parts, *([scene.caption] if scene.caption else [])])
-    actions = [_named(scene, int(action)) for action in np.asarray(moment.action)]
+    actions = [_named(scene, action) for action in np.asarray(moment.action)]
     words = [f"{i}: {name}" for i, name in enumerate(actions, 1)] if moment.length else ["the beginning"]
     # Four to a line, and as many lines in every picture of an episode.
     lines = ["   ".join(words[i : i + 4]) for i in range(0, len(actions), 4)]
@@ -143,8 +143,10 @@ def _short(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def _named(scene: Scene, action: int) -> str:
-    return scene.actions[action] if scene.actions else str(action)
+def _named(scene: Scene, action: Any) -> str:
+    if action.ndim:
+        return "(" + " ".join(f"{x:.1f}" for x in action) + ")"
+    return scene.actions[int(action)] if scene.actions else str(action)
 
 
 def _draw_grid(axes: Any, scene: Scene) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from comarl.algos.base import Policy
 from comarl.envs.base import Env, select
-from comarl.types import TimeStep
+from comarl.types import Action, TimeStep
 
 EVALUATION_SEED = 0x5EED
 """Every evaluation of every method and seed plays the same episodes' keys, so that differences are paired."""
@@ -36,7 +36,7 @@ class Moment(NamedTuple):
         state: the environment's.
         ts: what the team perceives.
         carry: the policy's.
-        action: the joint action that led here ``[N]``; means nothing at the first step.
+        action: the joint action that led here; means nothing at the first step.
         returns: each agent's rewards until now ``[N]``.
         length: transitions until now.
     """
@@ -44,7 +44,7 @@ class Moment(NamedTuple):
     state: Any
     ts: TimeStep
     carry: Any
-    action: Int[Array, " N"]
+    action: Action
     returns: Float[Array, " N"]
     length: Int[Array, ""]
 
@@ -93,7 +93,7 @@ def _episode(env: Env, policy: Policy, explore: bool) -> tuple[Callable[..., Mom
 
     def begin(key: Key[Array, ""]) -> Moment:
         state, ts = env.reset(jax.random.split(key)[0])
-        waiting = jnp.zeros(env.spec.num_agents, jnp.int32)
+        waiting = jnp.zeros(env.spec.action_form.shape, env.spec.action_form.dtype)
         return Moment(state, ts, policy.initial_carry(), waiting, ts.reward, jnp.zeros((), jnp.int32))
 
     def step(now: Moment, key: Key[Array, ""]) -> Moment:

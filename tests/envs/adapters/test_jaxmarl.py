@@ -86,7 +86,7 @@ def test_every_scenario_and_every_discrete_particle_world_is_listed() -> None:
     from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
 
     assert FAMILIES["smax"].variants == tuple(MAP_NAME_TO_SCENARIO)
-    assert FAMILIES["mpe"].variants == tuple(MPE_IDS)
+    assert FAMILIES["mpe"].variants == FAMILIES["mpe-continuous"].variants == tuple(MPE_IDS)
     # Left out: facmac, which has continuous actions only, and the world of one agent.
     missing = {name for name in registered_envs if name.startswith("MPE")} - set(MPE_IDS.values())
     assert all("facmac" in name or name == "MPE_simple_v3" for name in missing)
@@ -285,3 +285,69 @@ def test_types_follow_size_and_class() -> None:
 
 def test_spread_conforms() -> None:
     assert check_env(mpe("simple_spread")[0], episodes=2) == []
+
+
+# MPE with continuous actions.
+
+
+def corners(env: Mpe, discrete: Mpe, choice: np.ndarray) -> np.ndarray:
+    """The vectors that do what these discrete actions do: 1 for what is done and -1 for the rest.
+
+    Where an agent moves and speaks, its discrete action counts the words in fives of movements.
+    """
+    vectors = np.full((env.spec.num_agents, env.spec.num_actions), -1.0, np.float32)
+    for i, u in enumerate(choice):
+        pair = discrete._action_sizes[i] != env._action_sizes[i]
+        vectors[i, [u % 5, 5 + u // 5] if pair else [u]] = 1.0
+    return vectors
+
+
+@pytest.mark.parametrize("name", MPE_IDS)
+def test_continuous_worlds_do_what_the_discrete_ones_do_at_their_corners(name: str) -> None:
+    env, discrete = make_env(f"mpe-continuous/{name}"), make_env(f"mpe/{name}")
+    assert isinstance(env, Mpe)
+    assert isinstance(discrete, Mpe)
+    assert (env.spec.continuous, discrete.spec.continuous) == (True, False)
+    sizes = np.array(discrete._action_sizes)
+    pairs = {"simple_reference": [0, 1], "simple_world_comm": [0]}.get(name, [])
+    assert [i for i in range(len(sizes)) if sizes[i] != env._action_sizes[i]] == pairs
+    # Every action of every agent, the others doing something else each time.
+    joint = (np.arange(sizes.max())[:, None] + np.arange(len(sizes))) % sizes
+    vectors = np.stack([corners(env, discrete, choice) for choice in joint])
+    state = discrete.begin(KEY)
+    after = jax.jit(jax.vmap(lambda u: discrete.advance(state, u, KEY)))(jnp.asarray(joint, jnp.int32))
+    advance = jax.jit(jax.vmap(lambda u: env.advance(state, u, KEY)))
+    alike = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6)  # noqa: E731
+    jax.tree.map(alike, advance(jnp.asarray(vectors)), after)
+    # Whatever lies beyond the bounds does what they do, and components that an agent does not have do nothing.
+    jax.tree.map(alike, advance(jnp.asarray(np.where(env._avail, 5 * vectors, 7.0))), after)
+
+
+def test_half_a_movement_is_half_as_fast_and_opposite_ones_cancel_out() -> None:
+    env = make_env("mpe-continuous/simple_spread")
+    state, _ = env.reset(KEY)
+    # Of the first agent: half to the left; of the second: right and down; of the third: everything.
+    vectors = jnp.array([[-1.0, 0, -1, -1, -1], [-1, -1, 1, 1, -1], [1, 1, 1, 1, 1]])
+    after, _ = env.step(state, vectors, KEY)
+    # An acceleration of 5 for .1, from rest.
+    np.testing.assert_allclose(after.p_vel[:3], [[-0.25, 0], [0.5, -0.5], [0, 0]], atol=1e-6)
+
+
+def test_a_continuous_speaker_and_listener_are_padded() -> None:
+    env = make_env("mpe-continuous/simple_speaker_listener")
+    assert (env.spec.num_actions, env.spec.agent_types) == (5, (0, 1))
+    np.testing.assert_array_equal(env.reset(KEY)[1].avail, [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    assert make_env("mpe-continuous/simple_world_comm").spec.num_actions == 9
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize("name", MPE_IDS)
+def test_continuous_worlds_conform(name: str) -> None:
+    assert check_env(make_env(f"mpe-continuous/{name}")) == []
+
+
+def test_worlds_with_adversaries_say_that_agents_oppose_each_other() -> None:
+    opposed = {name for name in MPE_IDS if make_env(f"mpe/{name}").spec.opposed}
+    assert opposed == {"simple_adversary", "simple_crypto", "simple_push", "simple_tag", "simple_world_comm"}
+    assert not make_env("mpe-continuous/simple_reference").spec.opposed
+    assert make_env("mpe-continuous/simple_push").spec.opposed

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from comarl.envs.adapters import smax_units
 from comarl.envs.base import ObservedEnv, make_timestep, select, strong
 from comarl.errors import missing_extra
-from comarl.types import EnvSpec, TimeStep
+from comarl.types import Action, EnvSpec, TimeStep
 
 MPE_IDS: dict[str, str] = {
     "simple_spread": "MPE_simple_spread_v3",
@@ -83,6 +83,16 @@ def make_mpe(variant: str) -> "Mpe":
     """
     env = import_jaxmarl().make(MPE_IDS[variant], action_type="Discrete")
     return Mpe(f"mpe/{variant}", env)
+
+
+def make_mpe_continuous(variant: str) -> "Mpe":
+    """The particle world ``mpe-continuous/<variant>`` of :data:`MPE_IDS`, with continuous actions.
+
+    Raises:
+        ComarlError: if JaxMARL is not installed.
+    """
+    env = import_jaxmarl().make(MPE_IDS[variant], action_type="Continuous")
+    return Mpe(f"mpe-continuous/{variant}", env)
 
 
 class SmaxState(NamedTuple):
@@ -201,7 +211,13 @@ class AttackNearest:
 
 
 class Mpe(ObservedEnv):
-    """A particle world of JaxMARL's MPE with discrete actions (Lowe et al. 2017; Rutherford et al. 2024).
+    """A particle world of JaxMARL's MPE (Lowe et al. 2017; Rutherford et al. 2024).
+
+    Actions are discrete (nothing, left, right, down, up; or words), or continuous: from -1, not at all, to 1 for each
+    of the same movements and words, to which JaxMARL's [0, 1] is stretched. A component at 1 and the others at -1 does
+    what the discrete action does. Opposite movements cancel out, *nothing* adds nothing, and several things can be done
+    at once. Where agents move and speak (``simple_reference``, the leader of ``simple_world_comm``), a discrete action
+    is a pair of a movement and a word, and a continuous one has the components of both, movements first.
 
     Agents that observe or can do less than others are padded: observations with zeros, actions with masked ones.
     The global state is the joined observations, without the padding. Agents differ in type if they differ in
@@ -220,29 +236,36 @@ class Mpe(ObservedEnv):
         self._env = env
         self._agents: list[str] = list(env.agents)
         obs_sizes = [int(env.observation_spaces[agent].shape[0]) for agent in self._agents]
-        action_sizes = [int(env.action_spaces[agent].n) for agent in self._agents]
+        continuous = not hasattr(env.action_spaces[self._agents[0]], "n")
+        self._action_sizes = [_size(env.action_spaces[agent]) for agent in self._agents]
         classes = [_class_of(agent, env.classes) for agent in self._agents]
-        self._avail = np.arange(max(action_sizes)) < np.array(action_sizes)[:, None]
+        self._avail = np.arange(max(self._action_sizes)) < np.array(self._action_sizes)[:, None]
         self._listens = "listener_0" in self._agents
         self.spec = EnvSpec(
             name=name,
             num_agents=len(self._agents),
             obs_dim=max(obs_sizes),
             state_dim=sum(obs_sizes),
-            num_actions=max(action_sizes),
+            num_actions=max(self._action_sizes),
             max_episode_steps=int(env.max_steps) + 1,
-            agent_types=_numbered(list(zip(obs_sizes, action_sizes, classes, strict=True))),
+            agent_types=_numbered(list(zip(obs_sizes, self._action_sizes, classes, strict=True))),
             outcomes=("reached", "distance") if self._listens else (),
             reward="per agent",
+            continuous=continuous,
+            opposed="adversaries" in classes,
         )
 
     def begin(self, key: PRNGKeyArray) -> Any:
         with jax.numpy_rank_promotion("allow"):
             return strong(self._env.reset(key)[1])
 
-    def advance(self, state: Any, action: Int[Array, " N"], key: PRNGKeyArray) -> Any:
+    def advance(self, state: Any, action: Action, key: PRNGKeyArray) -> Any:
+        actions = list(action)
+        if self.spec.continuous:
+            share = (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0
+            actions = [share[i, :size] for i, size in enumerate(self._action_sizes)]
         with jax.numpy_rank_promotion("allow"):
-            return strong(self._env.step_env(key, state, dict(zip(self._agents, action, strict=True)))[1])
+            return strong(self._env.step_env(key, state, dict(zip(self._agents, actions, strict=True)))[1])
 
     def observe(self, state: Any) -> TimeStep:
         with jax.numpy_rank_promotion("allow"):
@@ -267,6 +290,11 @@ class Mpe(ObservedEnv):
         distance = jnp.linalg.norm(state.p_pos[listener] - state.p_pos[goal])
         reached = distance < self._env.rad[listener] + self._env.rad[goal]
         return {"reached": reached.astype(jnp.float32), "distance": distance}
+
+
+def _size(space: Any) -> int:
+    """How many actions there are, or components of one."""
+    return int(space.n if hasattr(space, "n") else space.shape[0])
 
 
 def _numbered(kinds: list[Any]) -> tuple[int, ...]:
