@@ -604,13 +604,13 @@ SLIPS = [
     Fault(
         "algos/test_maddpg.py::test_targets_and_the_critics_loss_equal_the_slow_ones",
         "algos/maddpg.py",
-        "outputs = self._outputs(target.actor, batch.trajectory)[1:]",
-        "outputs = self._outputs(target.actor, batch.trajectory)[:-1]",
+        "outputs = self.outputs(target.actor, batch.trajectory)[1:]",
+        "outputs = self.outputs(target.actor, batch.trajectory)[:-1]",
         "target policies one step late",
     ),
     Fault(
         "algos/test_maddpg.py::test_an_update_is_a_step_of_the_critics_and_then_one_of_the_actors_and_targets_follow",
-        "algos/maddpg.py",
+        "algos/offpolicy.py",
         "state.online if state.target is None else state.target, batch",
         "state.online, batch",
         "targets of the online networks",
@@ -618,8 +618,8 @@ SLIPS = [
     Fault(
         "algos/test_maddpg.py::test_an_actor_climbs_its_own_critic_through_its_own_action_alone[0]",
         "algos/maddpg.py",
-        "value = critics[0](before, done, self.actions.soft(outputs, before.avail, key))",
-        "value = critics[0](before, self.actions.soft(outputs, before.avail, key))",
+        "value = critic[0](before, done, self.actions.soft(outputs, before.avail, key))",
+        "value = critic[0](before, self.actions.soft(outputs, before.avail, key))",
         "through the others' actions",
     ),
     Fault(
@@ -688,8 +688,8 @@ SLIPS = [
     Fault(
         f"{MAAC}an_update_is_a_step_of_the_critics_and_then_one_of_the_actors_and_targets_follow",
         "algos/maac.py",
-        "by_critic = share_attention(by_critic)\n",
-        "\n",
+        "return share_attention(gradient)",
+        "return gradient",
         "attention moves as fast as all agents together",
     ),
     Fault(

@@ -13,7 +13,8 @@ import optax
 import pytest
 from jaxtyping import Array
 
-from comarl.algos.maac import MAAC, MAACState, Networks, Optimisers
+from comarl.algos.maac import MAAC
+from comarl.algos.offpolicy import Networks, OffPolicyState, Optimisers
 from comarl.algos.stochastic import StochasticPolicy
 from comarl.envs.base import Env
 from comarl.envs.games.matrix import MatrixGame
@@ -58,9 +59,9 @@ def draw_batch(networks: Networks, seed: int = 0) -> Batch:
     return uniform(trajectory)._replace(weight=jnp.linspace(0.2, 1.0, BATCH))
 
 
-def begin(algorithm: MAAC, online: Any, target: Networks | None) -> MAACState:
+def begin(algorithm: MAAC, online: Any, target: Networks | None) -> OffPolicyState:
     optimisers = Optimisers(algorithm.optimiser.init(online.actor), algorithm.optimiser.init(online.critic))
-    return MAACState(online, target, optimisers, jnp.zeros((), jnp.int32))
+    return OffPolicyState(online, target, optimisers, jnp.zeros((), jnp.int32))
 
 
 # Agents with a memory, so that it matters where the target's begins.
@@ -292,7 +293,7 @@ def test_each_agent_has_a_clipping_of_its_own() -> None:
 def improve(algorithm: MAAC, networks: Networks, batch: Batch) -> Networks:
     """Many updates on one batch."""
 
-    def one(state: MAACState, key: Array) -> tuple[MAACState, None]:
+    def one(state: OffPolicyState, key: Array) -> tuple[OffPolicyState, None]:
         return algorithm.update(state, batch, key).state, None
 
     return jax.lax.scan(one, begin(algorithm, networks, networks), jax.random.split(KEY, 600))[0].online

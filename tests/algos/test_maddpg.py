@@ -13,7 +13,8 @@ import optax
 import pytest
 from jaxtyping import Array
 
-from comarl.algos.maddpg import MADDPG, MADDPGState, Networks, Optimisers
+from comarl.algos.maddpg import MADDPG
+from comarl.algos.offpolicy import Networks, OffPolicyState, Optimisers
 from comarl.algos.relaxed import GumbelDraw, SoftDraw, Tanh
 from comarl.algos.stochastic import StochasticPolicy
 from comarl.envs.base import Env
@@ -70,7 +71,7 @@ def value(critic: ActionCritic, i: int, obs: np.ndarray, action: np.ndarray) -> 
 
 
 def start(algorithm: MADDPG, networks: Any) -> Optimisers:
-    return Optimisers(algorithm.optimiser.init(networks.actor), algorithm.optimiser.init(networks.critics))
+    return Optimisers(algorithm.optimiser.init(networks.actor), algorithm.optimiser.init(networks.critic))
 
 
 # Agents with a memory, so that it matters where the target's begins.
@@ -91,7 +92,7 @@ def slow_targets(target: Networks, batch: Batch, key: Array, gamma: float) -> np
     drawn = EYE[np.asarray(sample(log_p, key))]
     y = np.zeros((STEPS, BATCH, N))
     for t, b, i in np.ndindex(y.shape):
-        v = min(value(critic, i, ts.obs[t + 1, b], drawn[t, b]) for critic in target.critics)
+        v = min(value(critic, i, ts.obs[t + 1, b], drawn[t, b]) for critic in target.critic)
         y[t, b, i] = ts.reward[t + 1, b, i] + gamma * ts.discount[t + 1, b] * v
     return y
 
@@ -106,10 +107,10 @@ def test_targets_and_the_critics_loss_equal_the_slow_ones() -> None:
     for t, b in np.ndindex(STEPS, BATCH):
         if ts.last[t, b]:
             continue
-        q = [[value(c, i, np.asarray(ts.obs[t, b]), EYE[action[t, b]]) for i in range(N)] for c in ONLINE.critics]
+        q = [[value(c, i, np.asarray(ts.obs[t, b]), EYE[action[t, b]]) for i in range(N)] for c in ONLINE.critic]
         squares.append(float(SEQUENCES.weight[b]) * ((np.array(q) - y[t, b]) ** 2).sum(0).mean())
         errors[b].append(np.abs(np.array(q[0]) - y[t, b]).mean())
-    loss, (metrics, error) = jax.jit(TWIN.critic_loss)(ONLINE.critics, jnp.asarray(y, jnp.float32), SEQUENCES)
+    loss, (metrics, error) = jax.jit(TWIN.critic_loss)(ONLINE.critic, jnp.asarray(y, jnp.float32), SEQUENCES)
     np.testing.assert_allclose(loss, np.mean(squares), rtol=1e-4)
     np.testing.assert_allclose(metrics["td_error"], np.mean(np.concatenate(list(errors.values()))), rtol=1e-4)
     np.testing.assert_allclose(error, [0.9 * np.max(e) + 0.1 * np.mean(e) for e in errors.values()], rtol=1e-4)
@@ -129,12 +130,12 @@ def slope(actor: Any, critics: Any, batch: Batch, key: Array = KEY) -> Any:
 def test_an_update_is_a_step_of_the_critics_and_then_one_of_the_actors_and_targets_follow() -> None:
     algorithm = dataclasses.replace(PLAIN, optimiser=optax.sgd(0.1), target_tau=0.25)
     lagging = draw_networks(PLAIN, 6)
-    state = MADDPGState(NETWORKS, lagging, start(algorithm, NETWORKS), jnp.zeros((), jnp.int32))
+    state = OffPolicyState(NETWORKS, lagging, start(algorithm, NETWORKS), jnp.zeros((), jnp.int32))
     after = jax.jit(algorithm.update)(state, PLAIN_BATCH, KEY)
     target_key, actor_key = jax.random.split(KEY)
     y = jnp.asarray(slow_targets(lagging, PLAIN_BATCH, target_key, 0.95), jnp.float32)
-    by_critics = jax.jit(jax.grad(PLAIN.critic_loss, has_aux=True))(NETWORKS.critics, y, PLAIN_BATCH)[0]
-    critics = jax.tree.map(lambda w, g: w - 0.1 * g, NETWORKS.critics, by_critics)
+    by_critics = jax.jit(jax.grad(PLAIN.critic_loss, has_aux=True))(NETWORKS.critic, y, PLAIN_BATCH)[0]
+    critics = jax.tree.map(lambda w, g: w - 0.1 * g, NETWORKS.critic, by_critics)
     by_actor = slope(NETWORKS.actor, critics, PLAIN_BATCH, actor_key)
     actor = jax.tree.map(lambda w, g: w - 0.1 * g, NETWORKS.actor, by_actor)
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4)  # noqa: E731
@@ -150,8 +151,8 @@ def test_an_update_is_a_step_of_the_critics_and_then_one_of_the_actors_and_targe
 @pytest.mark.parametrize("changed", range(N))
 def test_an_actor_climbs_its_own_critic_through_its_own_action_alone(changed: int) -> None:
     """Each has parameters of its own here: with another critic for one agent, only that agent's gradient is another."""
-    critics = jax.tree.map(lambda w: w.at[changed].multiply(1.5), NETWORKS.critics)
-    before, after = (slope(NETWORKS.actor, c, PLAIN_BATCH) for c in (NETWORKS.critics, critics))
+    critics = jax.tree.map(lambda w: w.at[changed].multiply(1.5), NETWORKS.critic)
+    before, after = (slope(NETWORKS.actor, c, PLAIN_BATCH) for c in (NETWORKS.critic, critics))
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         np.testing.assert_array_equal(old[1 - changed], new[1 - changed])
         assert np.any(np.asarray(old[changed] != new[changed]))
@@ -162,7 +163,7 @@ def test_who_has_no_choice_counts_for_the_critics_alone() -> None:
     only = jax.nn.one_hot(trajectory.action[..., 0], A) > 0
     ts = trajectory.ts._replace(avail=trajectory.ts.avail.at[:-1, :, 0].set(only))
     bound = PLAIN_BATCH._replace(trajectory=trajectory._replace(ts=ts))
-    for gradient in jax.tree.leaves(slope(NETWORKS.actor, NETWORKS.critics, bound)):
+    for gradient in jax.tree.leaves(slope(NETWORKS.actor, NETWORKS.critic, bound)):
         np.testing.assert_array_equal(gradient[0], 0)
         assert np.any(np.asarray(gradient[1]) != 0)
 
@@ -176,7 +177,7 @@ def test_actions_that_are_not_available_are_nowhere() -> None:
     )
     rows = jnp.array([N * OBS + j * A + 2 for j in range(N)])
     weight = lambda critic: critic.net.module.layers[0].weight  # noqa: E731
-    (critic,) = NETWORKS.critics
+    (critic,) = NETWORKS.critic
     other = eqx.tree_at(weight, critic, weight(critic).at[:, rows].add(100.0))
 
     def all_of(critic: ActionCritic) -> Any:
@@ -306,7 +307,7 @@ def test_critics_see_what_they_are_to_see(critic_sees: str, sees: tuple[bool, bo
     @jax.jit
     def q(ts: TimeStep) -> Array:
         before, done = algorithm._before(PLAIN_BATCH._replace(trajectory=PLAIN_BATCH.trajectory._replace(ts=ts)))
-        return networks.critics[0](before, done)
+        return networks.critic[0](before, done)
 
     changed = [ts._replace(obs=ts.obs + 1), ts._replace(state=ts.state + 1)]
     assert tuple(bool((q(ts) != q(other)).any()) for other in changed) == sees
@@ -321,18 +322,18 @@ def test_without_target_networks_none_are_kept() -> None:
 
 
 def test_settings_reach_the_rule() -> None:
-    wanted: dict[str, Any] = {"logit_weight": 0.5, "twin": True, "gamma": 0.8}
+    wanted: dict[str, Any] = {"logit_weight": 0.5, "gamma": 0.8}
     wanted |= {"team_reward": "sum", "burn_in": 2, "stored_state": False, "target_update": "hard", "target_tau": 0.3}
-    algorithm = rule(cell="gru", **wanted, straight_through=True, gumbel_temperature=0.5, target_interval=7)
+    algorithm = rule(cell="gru", **wanted, twin=True, straight_through=True, gumbel_temperature=0.5, target_interval=7)
     assert {name: getattr(algorithm, name) for name in wanted} == wanted
     assert (algorithm.actions, algorithm.target_interval) == (GumbelDraw(0.5, True), 7)
     vectors = dataclasses.replace(SPEC, continuous=True)
     assert rule(spec=vectors, exploration_noise=0.3).actions == Tanh(0.3)
     assert rule(spec=vectors, vector_policy="softmax", gumbel_temperature=0.5).actions == SoftDraw(0.5)
     networks: Networks = jax.eval_shape(algorithm.init, KEY).online
-    assert [critic.sees for critic in networks.critics] == ["observations"] * 2
-    assert [layer.weight.shape for layer in networks.critics[0].net.module.layers] == [(2, 16, 8), (2, 8, 8), (2, 8, 1)]
-    (own,) = jax.eval_shape(rule("ddpg").init, KEY).online.critics
+    assert [critic.sees for critic in networks.critic] == ["observations"] * 2
+    assert [layer.weight.shape for layer in networks.critic[0].net.module.layers] == [(2, 16, 8), (2, 8, 8), (2, 8, 1)]
+    (own,) = jax.eval_shape(rule("ddpg").init, KEY).online.critic
     assert own.sees == "own"
     assert isinstance(own.net.module, MLP)
 
@@ -344,10 +345,10 @@ def test_settings_reach_the_rule() -> None:
 def improve(algorithm: MADDPG, networks: Networks, batch: Batch) -> Networks:
     """Many updates on one batch."""
 
-    def one(state: MADDPGState, key: Array) -> tuple[MADDPGState, None]:
+    def one(state: OffPolicyState, key: Array) -> tuple[OffPolicyState, None]:
         return algorithm.update(state, batch, key).state, None
 
-    begin = MADDPGState(networks, networks, start(algorithm, networks), jnp.zeros((), jnp.int32))
+    begin = OffPolicyState(networks, networks, start(algorithm, networks), jnp.zeros((), jnp.int32))
     return jax.lax.scan(one, begin, jax.random.split(KEY, 400))[0].online
 
 
@@ -356,7 +357,7 @@ def fit(algorithm: MADDPG, env: Env, plans: list[Any]) -> tuple[Networks, np.nda
     networks = draw_networks(algorithm)
     batch = played(env, networks.actor, plans)
     networks = improve(algorithm, networks, batch)
-    return networks, np.asarray(networks.critics[0](*algorithm._before(batch)))
+    return networks, np.asarray(networks.critic[0](*algorithm._before(batch)))
 
 
 def greedy(networks: Networks, env: Env) -> list[int]:
@@ -391,6 +392,16 @@ def test_a_team_agrees_on_the_best() -> None:
     game = MatrixGame("probe/agree", np.array([[6.0, 0.0, 0.0], [0.0, 12.0, 0.0], [0.0, 0.0, 3.0]]))
     networks, q = fit(rule(spec=game.spec, **SMALL), game, [[pair] for pair in PAIRS])
     np.testing.assert_allclose(q[0, :, 0], game.payoff.reshape(-1), atol=0.3)
+    assert greedy(networks, game) == [1, 1]
+
+
+def test_mixed_critics_fit_what_is_monotone_and_the_team_finds_its_best() -> None:
+    """The two-step game's risky half: monotone and not additive."""
+    game = MatrixGame("probe/monotone", np.array([[0.0, 1.0], [1.0, 8.0]]))
+    plans = [[pair] for pair in itertools.product(range(2), repeat=2)]
+    networks, q = fit(rule("facmac", spec=game.spec, **SMALL), game, plans)
+    np.testing.assert_allclose(q[0, :, 0], game.payoff.reshape(-1), atol=0.3)
+    np.testing.assert_array_equal(q[..., 0], q[..., 1])
     assert greedy(networks, game) == [1, 1]
 
 

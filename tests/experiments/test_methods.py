@@ -36,7 +36,7 @@ def test_rewards_per_agent_are_for_values_per_agent(method: str) -> None:
             require_team_reward(method, "individual")
 
 
-VECTORS = ("ippo", "mappo", "ia2c", "maa2c", "maddpg", "ddpg")
+VECTORS = ("ippo", "mappo", "ia2c", "maa2c", "maddpg", "ddpg", "facmac")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -112,7 +112,7 @@ def test_off_policy_methods_have_defaults_of_their_own() -> None:
 
 def test_who_acts_by_values_and_who_by_a_policy() -> None:
     policies = {name for name, method in METHODS.items() if not method.values}
-    assert policies == {"ippo", "mappo", "ia2c", "maa2c", "coma", "maddpg", "ddpg", "maac"}
+    assert policies == {"ippo", "mappo", "ia2c", "maa2c", "coma", "maddpg", "ddpg", "facmac", "maac"}
     assert {METHODS[name].rule for name in policies} == {"ppo", "coma", "maddpg", "maac"}
 
 

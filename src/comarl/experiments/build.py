@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import optax
@@ -11,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 from comarl.algos.base import Algorithm
 from comarl.algos.coma import COMA
 from comarl.algos.maac import MAAC
-from comarl.algos.maddpg import MADDPG
+from comarl.algos.maddpg import MADDPG, AgentCritic
 from comarl.algos.ppo import PPO
 from comarl.algos.qlearning import QLearning
 from comarl.algos.relaxed import GumbelDraw, Relaxed, SoftDraw, Tanh
@@ -24,6 +25,7 @@ from comarl.memory.base import Memory
 from comarl.memory.onpolicy import make_onpolicy
 from comarl.memory.replay import make_prioritised, make_replay
 from comarl.mixers.base import AbstractMixer
+from comarl.mixers.critic import FactoredCritic
 from comarl.mixers.iql import IQL
 from comarl.mixers.qatten import Qatten
 from comarl.mixers.qmix import QMIX, QMIXNS, QMIXLin
@@ -263,30 +265,40 @@ def build_ppo(config: RunConfig, spec: EnvSpec) -> PPO:
 
 
 def build_maddpg(config: RunConfig, spec: EnvSpec) -> MADDPG:
-    """MADDPG and DDPG: the name says what the critics see."""
-    agent, learner, policy = config.agent, config.learner, config.policy
+    """MADDPG, DDPG and FACMAC: the name says what the critics see, and whether they are mixed."""
+    agent, policy = config.agent, config.policy
+
+    def make_critic(key: PRNGKeyArray) -> AgentCritic:
+        critic_key, mixer_key = jax.random.split(key)
+        sees = policy.critic_sees if config.method == "maddpg" else "own"
+        critic = ActionCritic(spec, key=critic_key, sees=sees, hidden=agent.hidden, sharing=agent.sharing)
+        return FactoredCritic(critic, _build_qmix(config.mixer, spec, mixer_key)) if facmac else critic
+
+    facmac = config.method == "facmac"
+
     return MADDPG(
-        make_actor=lambda key: build_agent(agent, spec, key),
-        make_critic=lambda key: ActionCritic(
-            spec,
-            key=key,
-            sees="own" if config.method == "ddpg" else policy.critic_sees,
-            hidden=agent.hidden,
-            sharing=agent.sharing,
-        ),
-        optimiser=build_optimiser(learner, total_updates(config)),
-        returns=build_returns(learner),
+        **_offpolicy(config, spec, build_optimiser(config.learner, total_updates(config))),
+        make_critic=lambda key: tuple(map(make_critic, jax.random.split(key, 1 + policy.twin))),
         actions=_build_relaxed(policy, spec),
-        gamma=learner.gamma,
-        team_reward=learner.team_reward,
-        twin=policy.twin,
-        logit_weight=policy.logit_weight,
-        stored_state=learner.stored_state,
-        burn_in=learner.burn_in,
-        target_update=learner.target_update,
-        target_interval=learner.target_interval,
-        target_tau=learner.target_tau,
     )
+
+
+def _offpolicy(config: RunConfig, spec: EnvSpec, optimiser: optax.GradientTransformation) -> dict[str, Any]:
+    """What all actor-critics that learn from replay take."""
+    agent, learner = config.agent, config.learner
+    return {
+        "make_actor": lambda key: build_agent(agent, spec, key),
+        "optimiser": optimiser,
+        "returns": build_returns(learner),
+        "gamma": learner.gamma,
+        "team_reward": learner.team_reward,
+        "logit_weight": config.policy.logit_weight,
+        "stored_state": learner.stored_state,
+        "burn_in": learner.burn_in,
+        "target_update": learner.target_update,
+        "target_interval": learner.target_interval,
+        "target_tau": learner.target_tau,
+    }
 
 
 def _build_relaxed(config: PolicyConfig, spec: EnvSpec) -> Relaxed:
@@ -299,30 +311,20 @@ def _build_relaxed(config: PolicyConfig, spec: EnvSpec) -> Relaxed:
 
 def build_maac(config: RunConfig, spec: EnvSpec) -> MAAC:
     """MAAC; its losses are sums over the agents, so that the clipping is for each of them."""
-    agent, learner, policy = config.agent, config.learner, config.policy
+    learner, policy = config.learner, config.policy
     clipped = dataclasses.replace(learner, grad_clip=learner.grad_clip * spec.num_agents)
     return MAAC(
-        make_actor=lambda key: build_agent(agent, spec, key),
+        **_offpolicy(config, spec, build_optimiser(clipped, total_updates(config))),
         make_critic=lambda key: AttentionCritic(
             spec,
             key=key,
             heads=policy.critic_heads,
             hidden=policy.critic_hidden,
             uniform=policy.uniform_attention,
-            sharing=agent.sharing,
+            sharing=config.agent.sharing,
         ),
-        optimiser=build_optimiser(clipped, total_updates(config)),
-        returns=build_returns(learner),
-        gamma=learner.gamma,
-        team_reward=learner.team_reward,
         entropy_temperature=policy.entropy_temperature,
-        logit_weight=policy.logit_weight,
         attention_penalty=policy.attention_penalty,
-        stored_state=learner.stored_state,
-        burn_in=learner.burn_in,
-        target_update=learner.target_update,
-        target_interval=learner.target_interval,
-        target_tau=learner.target_tau,
     )
 
 

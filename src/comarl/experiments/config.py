@@ -148,17 +148,17 @@ class PolicyConfig:
     critic_sees: Literal["observations", "state"] = "observations"
     """MADDPG: what critics see beside the joint action, all observations or the state."""
     twin: bool = False
-    """MADDPG, DDPG: two critics of each agent, whose lesser value makes the targets (MATD3)."""
+    """MADDPG, DDPG, FACMAC: two critics of each agent, whose lesser value makes the targets (MATD3)."""
     gumbel_temperature: float = 1.0
-    """MADDPG, DDPG: temperature of the soft actions that the policies' gradient goes through."""
+    """MADDPG, DDPG, FACMAC: temperature of the soft actions that the policies' gradient goes through."""
     straight_through: bool = False
-    """MADDPG, DDPG: the critic is shown hard actions there, with the soft ones' gradient."""
+    """MADDPG, DDPG, FACMAC: the critic is shown hard actions there, with the soft ones' gradient."""
     logit_weight: float = 1e-3
-    """MADDPG, DDPG, MAAC: weight of the policies' mean squared logits (before the tanh, of vectors)."""
+    """MADDPG, DDPG, FACMAC, MAAC: weight of the policies' mean squared logits (before the tanh, of vectors)."""
     vector_policy: Literal["tanh", "softmax"] = "tanh"
-    """MADDPG, DDPG: continuous actions are a tanh with noise, or a soft draw (Gumbel-softmax) itself."""
+    """MADDPG, DDPG, FACMAC: continuous actions are a tanh with noise, or a soft draw (Gumbel-softmax) itself."""
     exploration_noise: float = 0.1
-    """MADDPG, DDPG: standard deviation of the noise on tanh actions."""
+    """MADDPG, DDPG, FACMAC: standard deviation of the noise on tanh actions."""
     critic_hidden: int = 128
     """COMA, MAAC: width of the critic's layers."""
     critic_heads: int = 4

@@ -115,6 +115,12 @@ METHODS = {
     ),
     "maddpg": _policy("policies; each critic sees everything and the joint action", "Lowe et al. 2017", "replay"),
     "ddpg": _policy("policies; critics see the agent's own observation and action", "Lillicrap et al. 2016", "replay"),
+    "facmac": _policy(
+        "policies; the critic is QMIX over critics of each agent's own action",
+        "Peng et al. 2021",
+        "replay",
+        team_value=True,
+    ),
     "maac": _policy("soft policies; critics attend to the other agents", "Iqbal and Sha 2019", "replay", rule="maac"),
 }
 

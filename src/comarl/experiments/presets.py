@@ -155,6 +155,7 @@ OF_METHOD: dict[str, dict[str, Any]] = {
     },
     "maddpg": OFF_POLICY,
     "ddpg": OFF_POLICY,
+    "facmac": OFF_POLICY | {"team_reward": "mean"},  # as MADDPG, with which Peng et al. 2021 compare it
     # Iqbal and Sha 2019, appendix, and their code: four updates on 1024 transitions for each 100 steps.
     "maac": OFF_POLICY
     | {
