@@ -75,7 +75,7 @@ def _cell(row: dict[str, Any], column: str) -> str:
         case "names":
             return f"{row['summary']}:\n{', '.join(row['names'])}"
         case "actions":
-            return ", ".join(row["actions"])
+            return "both" if len(row["actions"]) > 1 else row["actions"][0]
         case "learners":
             return ", ".join(x["name"] for x in row["learners"] if x["refused"] is None)
         case _:
