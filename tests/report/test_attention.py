@@ -1,11 +1,13 @@
-"""The picture of a mixer's weights over an episode: what it says, from results made by hand."""
+"""The picture of who weighs whom over an episode: what it says, from results made by hand."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from comarl.report.attention import figure_of
+from comarl.errors import ComarlError
+from comarl.experiments.config import RunConfig
+from comarl.report.attention import figure_of, require_company
 
 STEPS, AGENTS = 5, 3
 
@@ -87,6 +89,14 @@ def test_a_critics_attention_has_a_panel_for_each_agent_and_a_row_for_each_head_
     assert figure.axes[-1].get_ylim()[0] >= 0
     assert high <= 1  # the nothing that an agent gives itself is not in the scale
     assert "equal shares: 0.5" in figure.axes[-1].get_ylabel()
+
+
+def test_a_critic_without_others_is_refused() -> None:
+    lone = RunConfig(method="maac", env="somewhere")
+    require_company(lone, 2)
+    require_company(RunConfig(method="qatten"), 1)
+    with pytest.raises(ComarlError, match="somewhere has a single agent, whose critic has nobody to attend to"):
+        require_company(lone, 1)
 
 
 def test_many_agents_are_drawn_lower_and_not_without_end() -> None:

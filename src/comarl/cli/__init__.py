@@ -21,7 +21,7 @@ COMMANDS = {
     "tables": ("comarl.cli.tables:tables", "learned beside exact values on a small game"),
     "surface": ("comarl.cli.seeing:surface", "Q_tot over two agents' utilities, as a picture"),
     "regret": ("comarl.cli.seeing:regret", "is the greedy joint action the best one? On random games"),
-    "attention": ("comarl.cli.seeing:attention", "how a trained mixer weighs the agents over an episode"),
+    "attention": ("comarl.cli.seeing:attention", "how a trained mixer or critic weighs the agents over an episode"),
 }
 """Each command's function (it takes the arguments after the command and returns the exit status) and a summary."""
 

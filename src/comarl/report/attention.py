@@ -1,4 +1,4 @@
-"""``comarl attention``: who weighs whom over a greedy episode, above what happened: a mixer the agents, or a critic.
+"""``comarl attention``: what a mixer or a critic gives each agent over a greedy episode, above what happened.
 
 Nothing is imported here that imports JAX: a mistake is answered at once.
 """
@@ -42,6 +42,16 @@ def require_attentive(config: RunConfig) -> None:
         )
 
 
+def require_company(config: RunConfig, agents: int) -> None:
+    """Refuse a critic that attends to the other agents where there are none.
+
+    Raises:
+        ComarlError: naming the environment.
+    """
+    if config.method == "maac" and agents == 1:
+        raise ComarlError(f"{config.env} has a single agent, whose critic has nobody to attend to")
+
+
 def run_attention(folder: Path, seed: int | None, episode: int, progress: "Progress") -> dict[str, Any]:
     """Play one greedy episode of a finished run and read its mixer's or its critic's weights at every step.
 
@@ -68,8 +78,7 @@ def run_attention(folder: Path, seed: int | None, episode: int, progress: "Progr
 
     prepare()
     env = build_env(config)
-    if env.spec.num_agents == 1 and config.method == "maac":
-        raise ComarlError(f"{config.env} has a single agent, whose critic has nobody to attend to")
+    require_company(config, env.spec.num_agents)
     state = load_states(folder, config, env)[seed]
     progress.say(f"playing episode {episode} with seed {seed} …")
     policy = build_algorithm(config, env.spec).policy(state, config.steps)
