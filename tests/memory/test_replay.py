@@ -40,6 +40,27 @@ def fill(replay: Memory, iterations: int) -> Any:
     return memory
 
 
+@pytest.mark.parametrize("part", [1, 3, T])
+def test_parts_of_sequences_begin_anywhere(part: int) -> None:
+    replay = make_replay(3, batch_size=300, part=part)
+    batch = jax.jit(replay.sample)(fill(replay, 4), 3, 0, KEY).trajectory
+    start = np.asarray(batch.ts.discount[0], int)
+    assert batch.action.shape == (part, 300, N)
+    label = start[None] + np.arange(part + 1)[:, None]
+    np.testing.assert_array_equal(batch.ts.discount, label)
+    np.testing.assert_array_equal(batch.ts.first, label % 2 == 0)
+    np.testing.assert_array_equal(batch.action, np.tile(label[:-1, :, None], (1, 1, N)))
+    # Of each of the last three iterations and each environment, every beginning that leaves room; no other.
+    everywhere = 1000 * np.arange(1, 4)[:, None, None] + 10 * np.arange(B)[:, None] + np.arange(T - part + 1)
+    assert set(start) == set(everywhere.reshape(-1))
+    np.testing.assert_array_equal(batch.carry["last_action"], start // 10 * 10)
+
+
+def test_a_part_is_not_longer_than_a_sequence() -> None:
+    with pytest.raises(ValueError, match="part=5 must not be below 0 or above the 4 steps"):
+        make_replay(3, 2, part=T + 1).init(jax.eval_shape(labelled, 0))
+
+
 @pytest.mark.parametrize("iterations", [1, 2, 3, 4, 7])
 def test_samples_whole_sequences_of_the_last_blocks(iterations: int) -> None:
     blocks = 3

@@ -59,6 +59,7 @@ def test_an_agents_slope_is_its_critics_times_the_mixers() -> None:
     """∂Q_tot/∂u_i = ∂g/∂Q_i · ∂Q_i/∂u_i: with QMIX never against the agent's own critic."""
     joint = jax.grad(lambda own: FactoredCritic(OWN, MONOTONE)(TS, ACTION, own)[..., 0].sum())(NOW)
     alone = jax.grad(lambda own: OWN(TS, own).sum())(NOW)
-    weight = jnp.sum(joint * alone, -1) / jnp.sum(alone**2, -1)
+    # Where all of an agent's ReLUs are closed both slopes are 0.
+    weight = jnp.sum(joint * alone, -1) / jnp.maximum(jnp.sum(alone**2, -1), 1e-12)
     np.testing.assert_allclose(joint, weight[..., None] * alone, atol=1e-5)
     assert (np.asarray(weight) >= 0).all()

@@ -183,7 +183,7 @@ def build_memory(config: RunConfig) -> Memory:
         return make_onpolicy(learner.epochs, learner.minibatches)
     blocks = max(1, learner.buffer_steps // per_iteration)
     if learner.replay == "uniform":
-        return make_replay(blocks, learner.batch_size)
+        return make_replay(blocks, learner.batch_size, learner.replay_part)
     beta = optax.linear_schedule(learner.priority_beta, 1.0, max(1, config.steps // per_iteration))
     return make_prioritised(blocks, learner.batch_size, learner.priority_alpha, beta)
 

@@ -121,6 +121,8 @@ class LearnerConfig:
     """Environment steps kept (replay)."""
     batch_size: int = 32
     """Sequences in a batch (replay)."""
+    replay_part: int = 0
+    """Transitions that are drawn of a sequence; 0 draws all of it (replay, agents without memory or last action)."""
     updates: int = 8
     """Updates per iteration (replay)."""
     epochs: int = 2
@@ -294,6 +296,7 @@ def check(config: RunConfig) -> None:
     if not 0 <= config.mixer.alpha <= 1:
         raise ComarlError(f"alpha={config.mixer.alpha}: must lie between 0 and 1")
     counted = {"seed": config.seed, "learning_starts": learner.learning_starts, "burn_in": learner.burn_in}
+    counted |= {"replay_part": learner.replay_part}
     for name, value in counted.items():
         if value < 0:
             raise ComarlError(f"{name}={value}: must not be negative")
@@ -307,6 +310,7 @@ def check(config: RunConfig) -> None:
             f"learning_starts={learner.learning_starts} is not below steps={config.steps}: nothing would be learned"
         )
     _check_onpolicy(config)
+    _check_part(config)
     if config.method == "maac" and config.policy.critic_hidden % config.policy.critic_heads:
         raise ComarlError(
             f"critic_heads={config.policy.critic_heads} does not divide critic_hidden={config.policy.critic_hidden}: "
@@ -316,6 +320,23 @@ def check(config: RunConfig) -> None:
         raise ComarlError(f"burn_in={learner.burn_in} is not below length={config.length}: nothing would be learned")
     if learner.burn_in and config.agent.cell == "mlp":
         raise ComarlError(f"burn_in={learner.burn_in} warms a memory up, and cell='mlp' has none: use --burn-in 0")
+
+
+def _check_part(config: RunConfig) -> None:
+    learner, agent = config.learner, config.agent
+    if not learner.replay_part:
+        return
+    if learner.replay_part > config.length:
+        raise ComarlError(f"replay_part={learner.replay_part} is above length={config.length}: there is no more")
+    if (learner.learner, learner.replay) != ("replay", "uniform"):
+        raise ComarlError(
+            f"replay_part={learner.replay_part} needs --learner replay --replay uniform: elsewhere sequences are whole"
+        )
+    if agent.cell != "mlp" or agent.last_action:
+        raise ComarlError(
+            f"replay_part={learner.replay_part} begins where what came before is unknown: "
+            "use --cell mlp --no-last-action, or --replay-part 0"
+        )
 
 
 def _check_onpolicy(config: RunConfig) -> None:

@@ -19,19 +19,23 @@ Where = tuple[Int[Array, " batch"], Int[Array, " batch"]]
 """Block and environment of each sequence of a batch."""
 
 
-def make_replay(blocks: int, batch_size: int) -> Memory:
+def make_replay(blocks: int, batch_size: int, part: int = 0) -> Memory:
     """A replay of the last ``blocks`` iterations that draws ``batch_size`` sequences uniformly, with replacement.
 
     Args:
         blocks: iterations kept; each holds ``B`` sequences of ``T`` transitions.
         batch_size: sequences in a batch.
+        part: transitions that are drawn of a sequence, from wherever they begin; all of it if 0. The carry is that of
+            the sequence's own beginning all the same: for agents to whom it means nothing.
 
     Raises:
-        ValueError: if either is less than one.
+        ValueError: if a size is less than one, or (by ``init``) if ``part`` is longer than ``T``.
     """
     _require_sizes(blocks, batch_size)
 
     def init(example: Trajectory) -> Stored:
+        if not 0 <= part <= example.action.shape[0]:
+            raise ValueError(f"part={part} must not be below 0 or above the {example.action.shape[0]} steps collected")
         return Stored(_empty_ring(example, blocks), ())
 
     def add(stored: Stored, trajectory: Trajectory, iteration: Int[Array, ""], key: PRNGKeyArray) -> Stored:
@@ -43,8 +47,12 @@ def make_replay(blocks: int, batch_size: int) -> Memory:
         block_key, env_key = jax.random.split(key)
         filled = jnp.minimum(iteration + 1, blocks)
         block = jax.random.randint(block_key, (batch_size,), 0, filled)
-        env = jax.random.randint(env_key, (batch_size,), 0, stored.data.action.shape[2])
-        return Batch(_read(stored.data, (block, env)), jnp.ones(batch_size), ())
+        steps, envs = stored.data.action.shape[1:3]
+        env = jax.random.randint(env_key, (batch_size,), 0, envs)
+        if not part:
+            return Batch(_read(stored.data, (block, env)), jnp.ones(batch_size), ())
+        start = jax.random.randint(jax.random.fold_in(key, 0), (batch_size,), 0, steps - part + 1)
+        return Batch(_read_part(stored.data, (block, env), start, part), jnp.ones(batch_size), ())
 
     return Memory(init, add, sample, keep_priority)
 
@@ -147,3 +155,13 @@ def _read(ring: Trajectory, where: Where) -> Trajectory:
     # A carry has no time axis: [blocks, B, ...] against [blocks, T + 1, B, ...].
     sequences: Any = jax.tree.map(lambda x: x[block, :, env].swapaxes(0, 1), ring._replace(carry=None))
     return sequences._replace(carry=jax.tree.map(lambda x: x[block, env], ring.carry))
+
+
+def _read_part(ring: Trajectory, where: Where, start: Int[Array, " batch"], steps: int) -> Trajectory:
+    block, env = where
+    time = start[None] + jnp.arange(steps + 1)[:, None]
+    at = (jnp.broadcast_to(block, time.shape), time, jnp.broadcast_to(env, time.shape))
+    done = jax.tree.map(lambda i: i[:-1], at)
+    carry = jax.tree.map(lambda x: x[block, env], ring.carry)
+    notes = jax.tree.map(lambda x: x[done], ring.notes)
+    return Trajectory(jax.tree.map(lambda x: x[at], ring.ts), ring.action[done], carry, notes)
