@@ -371,6 +371,7 @@ QPLEX, QATTEN, QTRAN, WQMIX = (f"mixers/test_{name}.py::test_" for name in ("qpl
 EVERY_MIXER = "mixers/test_properties.py::test_"
 COMA = "algos/test_coma.py::test_"
 MAAC = "algos/test_maac.py::test_"
+INFERRING = "algos/test_inferring.py::test_"
 ATTENTION_CRITIC = "nets/test_attention_critic.py::test_"
 
 SLIPS = [
@@ -628,6 +629,27 @@ SLIPS = [
         "return jax.nn.one_hot(self.draw(outputs, avail, key), outputs.shape[-1])",
         "return self.soft(outputs, avail, key)",
         "soft actions in the target",
+    ),
+    Fault(
+        f"{INFERRING}guesses_become_the_frequencies_and_flatter_ones_with_the_bonus[0.5]",
+        "algos/inferring.py",
+        "wanted += self.guess_entropy * self",
+        "wanted -= self.guess_entropy * self",
+        "the sign of the guesses' entropy",
+    ),
+    Fault(
+        f"{INFERRING}targets_ask_guesses_of_the_others_and_the_own_policy",
+        "nets/inferred.py",
+        "return x[..., self._pairs()[1], :]",
+        "return x[..., self._pairs()[0], :]",
+        "guesses of the others from the own observation",
+    ),
+    Fault(
+        f"{INFERRING}guesses_and_critics_keep_out_of_each_others_way",
+        "algos/inferring.py",
+        '"guesses" if guesses in path else "others"',
+        '"others"',
+        "guesses clipped for the critics' gradient",
     ),
     Fault(
         f"{ATTENTION_CRITIC}an_agents_values_depend_on_the_others_actions_and_not_on_its_own",

@@ -101,6 +101,8 @@ def test_defaults_are_accepted() -> None:
         ({"entropy_temperature": -0.1}, "entropy_temperature=-0.1: must not be negative"),
         ({"attention_penalty": -1.0}, "attention_penalty=-1.0: must not be negative"),
         ({"method": "maac", "critic_heads": 3}, "critic_heads=3 does not divide critic_hidden=128: each head has an"),
+        ({"guess_entropy": -1.0}, "guess_entropy=-1.0: must not be negative, and finite"),
+        ({"method": "facmac", "infer_policies": True}, "infer_policies=True: 'facmac' has no targets in"),
         ({"logit_weight": -1.0}, "logit_weight=-1.0: must not be negative, and finite"),
         ({"value_clip": -0.1}, "value_clip=-0.1: must not be negative, and finite"),
         ({"burn_in": -1}, "burn_in=-1: must not be negative"),

@@ -53,9 +53,15 @@ class MADDPG(OffPolicy):
         after: TimeStep = jax.tree.map(lambda x: x[1:], ts)
         # Memories run from the first step on, as when the sequence was collected.
         outputs = self.outputs(target.actor, batch.trajectory)[1:]
-        v = _values(target.critic, after, self.actions.target(outputs, after.avail, key)).min(0)
+        v = self.expected(target, after, outputs, key).min(0)
         reward = form_team_reward(after.reward, self.team_reward)
         return sequence_returns(self.returns, reward, self.gamma * after.discount, v, after.last)
+
+    def expected(
+        self, target: Networks, after: TimeStep, outputs: Float[Array, "T B N A"], key: PRNGKeyArray
+    ) -> Float[Array, "critics T B N"]:
+        """What the target critics say of what the target policies, whose outputs these are, would do."""
+        return _values(target.critic, after, self.actions.target(outputs, after.avail, key))
 
     def critic_loss(
         self, critic: Critics, y: Float[Array, "T B N"], batch: Batch

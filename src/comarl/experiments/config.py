@@ -159,6 +159,10 @@ class PolicyConfig:
     """MADDPG, DDPG, FACMAC: continuous actions are a tanh with noise, or a soft draw (Gumbel-softmax) itself."""
     exploration_noise: float = 0.1
     """MADDPG, DDPG, FACMAC: standard deviation of the noise on tanh actions."""
+    infer_policies: bool = False
+    """MADDPG: targets ask each agent's guesses of the others' policies, fitted to what these did."""
+    guess_entropy: float = 1e-3
+    """MADDPG: weight of the guesses' entropy in their loss."""
     critic_hidden: int = 128
     """COMA, MAAC: width of the critic's layers."""
     critic_heads: int = 4
@@ -288,6 +292,7 @@ def check(config: RunConfig) -> None:
     weights = {n: getattr(config.mixer, n) for n in ("logit_penalty", "opt_weight", "nopt_weight")}
     weights |= {n: getattr(config.policy, n) for n in ("value_clip", "entropy_weight", "value_weight", "logit_weight")}
     weights |= {n: getattr(config.policy, n) for n in ("attention_penalty", "entropy_temperature", "exploration_noise")}
+    weights |= {"guess_entropy": config.policy.guess_entropy}
     for name, value in weights.items():
         if not 0 <= value < math.inf:
             raise ComarlError(f"{name}={value}: must not be negative, and finite")
@@ -307,6 +312,11 @@ def check(config: RunConfig) -> None:
             f"learning_starts={learner.learning_starts} is not below steps={config.steps}: nothing would be learned"
         )
     _check_onpolicy(config)
+    if config.policy.infer_policies and config.method != "maddpg":
+        raise ComarlError(
+            f"infer_policies=True: '{config.method}' has no targets in which an agent's critic is asked about the "
+            "others' policies (use maddpg, or --no-infer-policies)"
+        )
     if config.method == "maac" and config.policy.critic_hidden % config.policy.critic_heads:
         raise ComarlError(
             f"critic_heads={config.policy.critic_heads} does not divide critic_hidden={config.policy.critic_hidden}: "

@@ -191,6 +191,16 @@ def require_common_interest(name: str, env: str, opposed: bool, how: str) -> Non
         )
 
 
+def require_others(env: str, agents: int, infer_policies: bool) -> None:
+    """Refuse guesses of others' policies where there are no others.
+
+    Raises:
+        ComarlError: naming the setting.
+    """
+    if infer_policies and agents == 1:
+        raise ComarlError(f"--infer-policies guesses what other agents do, and {env} has a single one: leave it out")
+
+
 def require_learner(name: str, learner: str) -> None:
     """Refuse a learner that the method makes no sense with.
 
