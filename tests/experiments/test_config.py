@@ -70,6 +70,7 @@ def test_defaults_are_accepted() -> None:
                 "seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes", "target_interval",
                 "epsilon_steps", "buffer_steps", "batch_size", "updates", "n_step", "epochs", "minibatches",
                 "hidden", "embed", "hyper_hidden", "kernels", "heads", "joint_hidden", "critic_hidden", "critic_heads",
+                "sub_policies",
             )
         ],
         ({"lr": -1.0}, "lr=-1.0: must be positive"),
@@ -101,6 +102,7 @@ def test_defaults_are_accepted() -> None:
         ({"entropy_temperature": -0.1}, "entropy_temperature=-0.1: must not be negative"),
         ({"attention_penalty": -1.0}, "attention_penalty=-1.0: must not be negative"),
         ({"method": "maac", "critic_heads": 3}, "critic_heads=3 does not divide critic_hidden=128: each head has an"),
+        ({"sub_policies": 2}, "sub_policies=2: 'qmix' has no policies that learn from replay (use a method of"),
         ({"guess_entropy": -1.0}, "guess_entropy=-1.0: must not be negative, and finite"),
         ({"method": "facmac", "infer_policies": True}, "infer_policies=True: 'facmac' has no targets in"),
         ({"logit_weight": -1.0}, "logit_weight=-1.0: must not be negative, and finite"),

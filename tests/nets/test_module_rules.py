@@ -25,6 +25,7 @@ from comarl.nets.agents import Agent
 from comarl.nets.attention_critic import AttentionCritic
 from comarl.nets.cells import make_cell
 from comarl.nets.critics import ActionCritic, CounterfactualCritic, Critic, JointValue
+from comarl.nets.ensemble import Ensemble
 from comarl.nets.inferred import InferredPolicies
 from comarl.nets.layers import MLP, LayerNorm
 from comarl.types import EnvSpec
@@ -44,6 +45,7 @@ MODULES: dict[str, Callable[[], Any]] = {
         for sharing in ("shared", "agent", "type")
     },
     "agent-layer-norm": lambda: Agent(SPEC, key=KEY, sharing="type", layer_norm=True),
+    "ensemble": lambda: Ensemble(lambda k: Agent(SPEC, key=k, sharing="type"), 2, key=KEY),
     **{f"cell-{kind}": lambda kind=kind: make_cell(kind, 3, 4, key=KEY) for kind in ("gru", "lstm", "mlp")},
     "critic": lambda: Critic(SPEC, key=KEY, sees="state", sharing="type"),
     "action-critic": lambda: ActionCritic(SPEC, key=KEY, sees="observations"),

@@ -17,7 +17,7 @@ from comarl.algos.maddpg import MADDPG
 from comarl.algos.offpolicy import Metrics, Networks
 from comarl.algos.sequences import masked_mean, per_agent
 from comarl.memory.base import Batch
-from comarl.nets.agents import Agent
+from comarl.nets.agents import AbstractAgent
 from comarl.nets.critics import ActionCritic
 from comarl.nets.inferred import InferredPolicies
 from comarl.types import TimeStep
@@ -85,13 +85,13 @@ class InferringMADDPG(MADDPG):
         return -masked_mean(batch.weight[None, :, None] * wanted, told)
 
     def actor_loss(
-        self, actor: Agent, critic: Any, batch: Batch, key: PRNGKeyArray
+        self, actor: AbstractAgent, critic: Any, batch: Batch, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Metrics]:
         """MADDPG's; beside it how far the guesses are from the policies."""
         loss, metrics = super().actor_loss(actor, critic.values, batch, key)
         return loss, metrics | {"guess_divergence": self._divergence(actor, critic.guesses, batch)}
 
-    def _divergence(self, actor: Agent, guesses: InferredPolicies, batch: Batch) -> Float[Array, ""]:
+    def _divergence(self, actor: AbstractAgent, guesses: InferredPolicies, batch: Batch) -> Float[Array, ""]:
         """The mean of KL(μ_j || μ̂_i^j) over replayed steps and pairs."""
         before, _ = self._before(batch)
         outputs = guesses.about(jax.lax.stop_gradient(self.outputs(actor, batch.trajectory))[:-1])

@@ -20,7 +20,7 @@ from comarl.algos.stochastic import StochasticPolicy
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
 from comarl.mixers.critic import FactoredCritic
-from comarl.nets.agents import Agent
+from comarl.nets.agents import AbstractAgent
 from comarl.nets.critics import ActionCritic
 from comarl.returns import form_team_reward
 from comarl.types import TimeStep, action_features
@@ -79,7 +79,7 @@ class MADDPG(OffPolicy):
         return loss, (metrics, sequence_error(error.mean(-1), ~before.last))
 
     def actor_loss(
-        self, actor: Agent, critic: Critics, batch: Batch, key: PRNGKeyArray
+        self, actor: AbstractAgent, critic: Critics, batch: Batch, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Metrics]:
         """The weighted mean of -Q_i(x, u), agent i's own action as its policy is now (Lowe et al. 2017, eq. 5).
 

@@ -34,10 +34,11 @@ from comarl.mixers.qplex import QPLEX
 from comarl.mixers.qtran import QTRANAlt, QTRANBase
 from comarl.mixers.vdn import VDN, VDNS
 from comarl.mixers.wqmix import WeightedQMIX
-from comarl.nets.agents import Agent
+from comarl.nets.agents import AbstractAgent, Agent
 from comarl.nets.attention_critic import AttentionCritic
 from comarl.nets.critics import ActionCritic, CounterfactualCritic, Critic, JointValue
 from comarl.nets.distributions import Categorical, Gaussian
+from comarl.nets.ensemble import Ensemble
 from comarl.nets.inferred import InferredPolicies
 from comarl.nets.layers import MLP
 from comarl.returns import Returns, n_step, td_lambda
@@ -300,9 +301,9 @@ def build_maddpg(config: RunConfig, spec: EnvSpec) -> MADDPG:
 
 def _offpolicy(config: RunConfig, spec: EnvSpec, optimiser: optax.GradientTransformation) -> dict[str, Any]:
     """What all actor-critics that learn from replay take."""
-    agent, learner = config.agent, config.learner
+    learner = config.learner
     return {
-        "make_actor": lambda key: build_agent(agent, spec, key),
+        "make_actor": lambda key: _build_actor(config, spec, key),
         "optimiser": optimiser,
         "returns": build_returns(learner),
         "gamma": learner.gamma,
@@ -314,6 +315,14 @@ def _offpolicy(config: RunConfig, spec: EnvSpec, optimiser: optax.GradientTransf
         "target_interval": learner.target_interval,
         "target_tau": learner.target_tau,
     }
+
+
+def _build_actor(config: RunConfig, spec: EnvSpec, key: PRNGKeyArray) -> AbstractAgent:
+    """One policy for each agent, or several."""
+    policies = config.policy.sub_policies
+    if policies == 1:
+        return build_agent(config.agent, spec, key)
+    return Ensemble(lambda k: build_agent(config.agent, spec, k), policies, key=key)
 
 
 def _build_relaxed(config: PolicyConfig, spec: EnvSpec) -> Relaxed:

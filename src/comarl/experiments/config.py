@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from comarl.errors import ComarlError, unknown_name
-from comarl.experiments.methods import with_learner
+from comarl.experiments.methods import METHODS, with_learner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +163,8 @@ class PolicyConfig:
     """MADDPG: targets ask each agent's guesses of the others' policies, fitted to what these did."""
     guess_entropy: float = 1e-3
     """MADDPG: weight of the guesses' entropy in their loss."""
+    sub_policies: int = 1
+    """MADDPG, DDPG, FACMAC, MAAC: policies of each agent, of which it draws one for each episode."""
     critic_hidden: int = 128
     """COMA, MAAC: width of the critic's layers."""
     critic_heads: int = 4
@@ -280,6 +282,7 @@ def check(config: RunConfig) -> None:
     positive |= {"hidden": config.agent.hidden, "embed": config.mixer.embed}
     positive |= {n: getattr(config.mixer, n) for n in ("hyper_hidden", "kernels", "heads", "joint_hidden")}
     positive |= {n: getattr(config.policy, n) for n in ("clip", "gumbel_temperature", "critic_hidden", "critic_heads")}
+    positive |= {"sub_policies": config.policy.sub_policies}
     for name, value in positive.items():
         if not (value > 0 and math.isfinite(value)):
             raise ComarlError(f"{name}={value}: must be positive")
@@ -312,6 +315,12 @@ def check(config: RunConfig) -> None:
             f"learning_starts={learner.learning_starts} is not below steps={config.steps}: nothing would be learned"
         )
     _check_onpolicy(config)
+    if config.policy.sub_policies > 1 and not METHODS[config.method].off_policy:
+        able = ", ".join(name for name, method in METHODS.items() if method.off_policy)
+        raise ComarlError(
+            f"sub_policies={config.policy.sub_policies}: '{config.method}' has no policies that learn from replay "
+            f"(use a method of {able}, or --sub-policies 1)"
+        )
     if config.policy.infer_policies and config.method != "maddpg":
         raise ComarlError(
             f"infer_policies=True: '{config.method}' has no targets in which an agent's critic is asked about the "
