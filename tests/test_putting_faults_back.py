@@ -371,6 +371,8 @@ QPLEX, QATTEN, QTRAN, WQMIX = (f"mixers/test_{name}.py::test_" for name in ("qpl
 EVERY_MIXER = "mixers/test_properties.py::test_"
 COMA = "algos/test_coma.py::test_"
 MAAC = "algos/test_maac.py::test_"
+INFERRING = "algos/test_inferring.py::test_"
+ENSEMBLE = "nets/test_ensemble.py::test_"
 ATTENTION_CRITIC = "nets/test_attention_critic.py::test_"
 
 SLIPS = [
@@ -628,6 +630,55 @@ SLIPS = [
         "return jax.nn.one_hot(self.draw(outputs, avail, key), outputs.shape[-1])",
         "return self.soft(outputs, avail, key)",
         "soft actions in the target",
+    ),
+    Fault(
+        f"{INFERRING}guesses_become_the_frequencies_and_flatter_ones_with_the_bonus[0.5]",
+        "algos/inferring.py",
+        "wanted += self.guess_entropy * self",
+        "wanted -= self.guess_entropy * self",
+        "the sign of the guesses' entropy",
+    ),
+    Fault(
+        f"{INFERRING}targets_ask_guesses_of_the_others_and_the_own_policy",
+        "nets/inferred.py",
+        "return x[..., self._pairs()[1], :]",
+        "return x[..., self._pairs()[0], :]",
+        "guesses of the others from the own observation",
+    ),
+    Fault(
+        f"{INFERRING}guesses_and_critics_keep_out_of_each_others_way",
+        "algos/inferring.py",
+        '"guesses" if guesses in path else "others"',
+        '"others"',
+        "guesses clipped for the critics' gradient",
+    ),
+    Fault(
+        f"{ENSEMBLE}every_step_is_the_sub_policys_in_use_with_its_own_memory",
+        "nets/ensemble.py",
+        "lambda x: _of(x, which[-1])",
+        "lambda x: _of(x, which[0])",
+        "the memory of a sub-policy whose turn is over",
+    ),
+    Fault(
+        f"{ENSEMBLE}each_learns_from_its_own_steps_alone",
+        "nets/ensemble.py",
+        "return jnp.where(used[..., None], x, 0.0).sum(0)",
+        "y = jnp.where(used[..., None], x, 0.0).sum(0); return y + x.mean(0) - jax.lax.stop_gradient(x.mean(0))",
+        "a gradient for those who did not act",
+    ),
+    Fault(
+        f"{ENSEMBLE}draws_are_uniform_and_independent_of_other_agents_and_episodes",
+        "nets/ensemble.py",
+        "(self.agents.num_agents,), 0, self.size)",
+        "(1,), 0, self.size).repeat(self.agents.num_agents)",
+        "one draw for all agents",
+    ),
+    Fault(
+        f"{ENSEMBLE}what_was_done_is_what_the_replayed_sub_policies_would_have_done",
+        "nets/ensemble.py",
+        "jnp.where(turns.episode == 0, drawn, turns.seed)",
+        "drawn",
+        "a new seed at every step",
     ),
     Fault(
         f"{ATTENTION_CRITIC}an_agents_values_depend_on_the_others_actions_and_not_on_its_own",

@@ -54,11 +54,14 @@ class TeamPolicy:
     def __init__(self, policy: Policy, spec: EnvSpec):
         self.spec = spec
         self._policy = policy
-        self._act = jax.jit(lambda carry, ts: policy.act(carry, ts, jax.random.key(0), False))
+        self._act = jax.jit(lambda carry, ts, key: policy.act(carry, ts, key, False))
+        self._episode = 0
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: an episode begins."""
+        """Forget everything: an episode begins. A team with sub-policies draws one for each agent."""
+        self._key = jax.random.key(self._episode)
+        self._episode += 1
         self._carry: Any = self._policy.initial_carry()
         self._first = True
 
@@ -90,7 +93,7 @@ class TeamPolicy:
             first=jnp.asarray(self._first),
             last=jnp.asarray(False),
         )
-        self._carry, action = self._act(self._carry, ts)
+        self._carry, action = self._act(self._carry, ts, self._key)
         self._first = False
         return np.asarray(action)
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 import comarl.types
+from comarl.mixers.critic import FactoredCritic
 from comarl.mixers.iql import IQL
 from comarl.mixers.qatten import Qatten
 from comarl.mixers.qmix import QMIX, QMIXNS, QMIXLin
@@ -24,6 +25,8 @@ from comarl.nets.agents import Agent
 from comarl.nets.attention_critic import AttentionCritic
 from comarl.nets.cells import make_cell
 from comarl.nets.critics import ActionCritic, CounterfactualCritic, Critic, JointValue
+from comarl.nets.ensemble import Ensemble
+from comarl.nets.inferred import InferredPolicies
 from comarl.nets.layers import MLP, LayerNorm
 from comarl.types import EnvSpec
 
@@ -42,6 +45,7 @@ MODULES: dict[str, Callable[[], Any]] = {
         for sharing in ("shared", "agent", "type")
     },
     "agent-layer-norm": lambda: Agent(SPEC, key=KEY, sharing="type", layer_norm=True),
+    "ensemble": lambda: Ensemble(lambda k: Agent(SPEC, key=k, sharing="type"), 2, key=KEY),
     **{f"cell-{kind}": lambda kind=kind: make_cell(kind, 3, 4, key=KEY) for kind in ("gru", "lstm", "mlp")},
     "critic": lambda: Critic(SPEC, key=KEY, sees="state", sharing="type"),
     "action-critic": lambda: ActionCritic(SPEC, key=KEY, sees="observations"),
@@ -49,6 +53,8 @@ MODULES: dict[str, Callable[[], Any]] = {
     "critic-counterfactual": lambda: CounterfactualCritic(SPEC, key=KEY, sharing="agent"),
     "critic-attention": lambda: AttentionCritic(SPEC, key=KEY, sharing="type"),
     "critic-attention-uniform": lambda: AttentionCritic(SPEC, key=KEY, uniform=True),
+    "inferred-policies": lambda: InferredPolicies(SPEC, key=KEY),
+    "critic-factored": lambda: FactoredCritic(ActionCritic(SPEC, key=KEY, sees="own"), QMIX(3, 5, key=KEY)),
     "net-mlp": lambda: MLP((3, 4, 2), key=KEY),
     "net-layer-norm": lambda: LayerNorm(3),
     "net-joint-value": joint_value,

@@ -17,7 +17,7 @@ from comarl.algos.sequences import acted_steps, deciding, learned_steps, masked_
 from comarl.algos.stochastic import StochasticPolicy
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
-from comarl.nets.agents import Agent
+from comarl.nets.agents import AbstractAgent
 from comarl.nets.attention_critic import AttentionCritic, share_attention
 from comarl.nets.distributions import chosen, entropy, log_probabilities, sample
 from comarl.returns import form_team_reward
@@ -86,7 +86,7 @@ class MAAC(OffPolicy):
         return loss, (metrics, sequence_error(error.mean(-1), ~before.last))
 
     def actor_loss(
-        self, actor: Agent, critic: AttentionCritic, batch: Batch, key: PRNGKeyArray
+        self, actor: AbstractAgent, critic: AttentionCritic, batch: Batch, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Metrics]:
         """Σ_i of the weighted mean of log π_i(a_i) · sg[α log π_i(a_i) - A_i(o, a)], all actions drawn anew.
 

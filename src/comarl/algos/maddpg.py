@@ -20,7 +20,7 @@ from comarl.algos.stochastic import StochasticPolicy
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
 from comarl.mixers.critic import FactoredCritic
-from comarl.nets.agents import Agent
+from comarl.nets.agents import AbstractAgent
 from comarl.nets.critics import ActionCritic
 from comarl.returns import form_team_reward
 from comarl.types import TimeStep, action_features
@@ -53,9 +53,15 @@ class MADDPG(OffPolicy):
         after: TimeStep = jax.tree.map(lambda x: x[1:], ts)
         # Memories run from the first step on, as when the sequence was collected.
         outputs = self.outputs(target.actor, batch.trajectory)[1:]
-        v = _values(target.critic, after, self.actions.target(outputs, after.avail, key)).min(0)
+        v = self.expected(target, after, outputs, key).min(0)
         reward = form_team_reward(after.reward, self.team_reward)
         return sequence_returns(self.returns, reward, self.gamma * after.discount, v, after.last)
+
+    def expected(
+        self, target: Networks, after: TimeStep, outputs: Float[Array, "T B N A"], key: PRNGKeyArray
+    ) -> Float[Array, "critics T B N"]:
+        """What the target critics say of what the target policies, whose outputs these are, would do."""
+        return _values(target.critic, after, self.actions.target(outputs, after.avail, key))
 
     def critic_loss(
         self, critic: Critics, y: Float[Array, "T B N"], batch: Batch
@@ -73,7 +79,7 @@ class MADDPG(OffPolicy):
         return loss, (metrics, sequence_error(error.mean(-1), ~before.last))
 
     def actor_loss(
-        self, actor: Agent, critic: Critics, batch: Batch, key: PRNGKeyArray
+        self, actor: AbstractAgent, critic: Critics, batch: Batch, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Metrics]:
         """The weighted mean of -Q_i(x, u), agent i's own action as its policy is now (Lowe et al. 2017, eq. 5).
 

@@ -20,7 +20,7 @@ from comarl.algos.optimise import gradient_step
 from comarl.algos.sequences import unroll
 from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
-from comarl.nets.agents import Agent
+from comarl.nets.agents import AbstractAgent
 from comarl.returns import Returns, TeamReward
 from comarl.types import Trajectory
 
@@ -35,7 +35,7 @@ class Networks(eqx.Module):
         critic: whatever the critics are made of.
     """
 
-    actor: Agent
+    actor: AbstractAgent
     critic: Any
 
 
@@ -77,7 +77,7 @@ class OffPolicy(abc.ABC):
         target_tau: the share of the online network in a soft update.
     """
 
-    make_actor: Callable[[PRNGKeyArray], Agent]
+    make_actor: Callable[[PRNGKeyArray], AbstractAgent]
     make_critic: Callable[[PRNGKeyArray], Any]
     optimiser: optax.GradientTransformation
     returns: Returns
@@ -148,7 +148,7 @@ class OffPolicy(abc.ABC):
 
     @abc.abstractmethod
     def actor_loss(
-        self, actor: Agent, critic: Any, batch: Batch, key: PRNGKeyArray
+        self, actor: AbstractAgent, critic: Any, batch: Batch, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Metrics]:
         """What the policies lessen, and what to report of it."""
 
@@ -156,6 +156,6 @@ class OffPolicy(abc.ABC):
         """The critics' gradient as the optimiser gets it."""
         return gradient
 
-    def outputs(self, actor: Agent, trajectory: Trajectory) -> Float[Array, "T_plus_1 B N A"]:
+    def outputs(self, actor: AbstractAgent, trajectory: Trajectory) -> Float[Array, "T_plus_1 B N A"]:
         """What the agents' heads give after the burn-in."""
         return unroll(actor, trajectory, stored_state=self.stored_state, burn_in=self.burn_in).q

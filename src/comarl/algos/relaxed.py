@@ -2,7 +2,7 @@
 
 A critic of actions is asked about what the agent would do now, and that must be differentiable: a soft draw in place of
 one of several actions (Lowe et al. 2017), or the vector itself (Lillicrap et al. 2016). Each class says how one kind of
-action is done, what target policies do, and what the gradient goes through.
+action is done, what target policies do, what the gradient goes through, and what actions tell of the policy behind.
 """
 
 from typing import Protocol, runtime_checkable
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from comarl.algos.stochastic import Acting
-from comarl.nets.distributions import entropy, gumbel_softmax, log_probabilities, mode, sample
+from comarl.nets.distributions import chosen, divergence, entropy, gumbel_softmax, log_probabilities, mode, sample
 
 Outputs = Float[Array, "*batch N A"]
 Avail = Bool[Array, "*batch N A"]
@@ -39,8 +39,48 @@ class Relaxed(Acting, Protocol):
         """How sure of themselves policies are, by name."""
         ...
 
+    def log_likelihood(self, outputs: Outputs, avail: Avail, done: Outputs) -> Float[Array, "*batch N"]:
+        """Of what was done, as critics see it, were it done by these outputs; up to a constant."""
+        ...
 
-class GumbelDraw(eqx.Module):
+    def entropy(self, outputs: Outputs, avail: Avail) -> Float[Array, "*batch N"]:
+        """Of the policy, up to a constant."""
+        ...
+
+    def divergence(self, outputs: Outputs, guess: Outputs, avail: Avail) -> Float[Array, "*batch N"]:
+        """Kullback and Leibler's, of the policy from a guess of it."""
+        ...
+
+
+class Softmax(eqx.Module):
+    """What is common to draws from a softmax, hard and soft ones."""
+
+    def undecided(self, avail: Avail) -> Bool[Array, "*batch N"]:
+        """Whether there are two at least to choose from: the share of a single one is always 1."""
+        return avail.sum(-1) > 1
+
+    def report(self, outputs: Outputs, avail: Avail) -> dict[str, Float[Array, "*batch N"]]:
+        """The entropy of the softmax in nats."""
+        return {"entropy": self.entropy(outputs, avail)}
+
+    def log_likelihood(self, outputs: Outputs, avail: Avail, done: Outputs) -> Float[Array, "*batch N"]:
+        """Log π of the largest entry, which is a draw from π in a soft draw as in a hard one, at any temperature.
+
+        The cross-entropy with a soft draw itself would fit its mean, which is flatter than π.
+        """
+        drawn = jnp.argmax(jnp.where(avail, done, -jnp.inf), axis=-1).astype(jnp.int32)
+        return chosen(log_probabilities(outputs, avail), drawn)
+
+    def entropy(self, outputs: Outputs, avail: Avail) -> Float[Array, "*batch N"]:
+        """Of the softmax, in nats."""
+        return entropy(log_probabilities(outputs, avail))
+
+    def divergence(self, outputs: Outputs, guess: Outputs, avail: Avail) -> Float[Array, "*batch N"]:
+        """Of the softmaxes, in nats."""
+        return divergence(log_probabilities(outputs, avail), log_probabilities(guess, avail))
+
+
+class GumbelDraw(Softmax):
     """One of several actions. Done and stored are hard draws; soft ones are for the gradient alone.
 
     Attributes:
@@ -66,14 +106,6 @@ class GumbelDraw(eqx.Module):
     def soft(self, outputs: Outputs, avail: Avail, key: PRNGKeyArray) -> Outputs:
         """A soft draw."""
         return gumbel_softmax(log_probabilities(outputs, avail), key, self.temperature, self.straight_through)
-
-    def undecided(self, avail: Avail) -> Bool[Array, "*batch N"]:
-        """Whether there are two actions at least."""
-        return avail.sum(-1) > 1
-
-    def report(self, outputs: Outputs, avail: Avail) -> dict[str, Float[Array, "*batch N"]]:
-        """The entropy in nats."""
-        return {"entropy": entropy(log_probabilities(outputs, avail))}
 
 
 class Tanh(eqx.Module):
@@ -113,8 +145,21 @@ class Tanh(eqx.Module):
         size = jnp.abs(self.greedy(outputs, avail)).sum(-1)
         return {"saturation": size / jnp.maximum(avail.sum(-1), 1)}
 
+    def log_likelihood(self, outputs: Outputs, avail: Avail, done: Outputs) -> Float[Array, "*batch N"]:
+        """Of normal noise with a deviation of 1, whatever it was: where the likelihood is greatest does not change."""
+        return -0.5 * ((done - self.greedy(outputs, avail)) ** 2).sum(-1)
 
-class SoftDraw(eqx.Module):
+    def entropy(self, outputs: Outputs, avail: Avail) -> Float[Array, "*batch N"]:
+        """That of the noise, which is the same for all outputs."""
+        del avail
+        return jnp.zeros(outputs.shape[:-1])
+
+    def divergence(self, outputs: Outputs, guess: Outputs, avail: Avail) -> Float[Array, "*batch N"]:
+        """With noise of deviation 1: half the squared distance."""
+        return -self.log_likelihood(guess, avail, self.greedy(outputs, avail))
+
+
+class SoftDraw(Softmax):
     """A vector 2y - 1, where y is a soft draw itself: what the authors of MADDPG execute, store and learn from.
 
     For worlds that take a mixture of actions, such as ``mpe-continuous``: the critic then sees nothing that could not
@@ -142,14 +187,6 @@ class SoftDraw(eqx.Module):
     def soft(self, outputs: Outputs, avail: Avail, key: PRNGKeyArray) -> Outputs:
         """A soft draw."""
         return self.draw(outputs, avail, key)
-
-    def undecided(self, avail: Avail) -> Bool[Array, "*batch N"]:
-        """Whether there are two components at least: the share of a single one is always 1."""
-        return avail.sum(-1) > 1
-
-    def report(self, outputs: Outputs, avail: Avail) -> dict[str, Float[Array, "*batch N"]]:
-        """The entropy of the softmax in nats."""
-        return {"entropy": entropy(log_probabilities(outputs, avail))}
 
 
 def _to_box(y: Outputs, avail: Avail) -> Outputs:

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from comarl.nets.agents import Agent, AgentCarry, Utilities
+from comarl.nets.agents import AbstractAgent, AgentCarry, Utilities
 from comarl.returns import Returns
 from comarl.types import Action, TimeStep, Trajectory
 
 
-def unroll(agent: Agent, trajectory: Trajectory, *, stored_state: bool, burn_in: int) -> Utilities:
+def unroll(agent: AbstractAgent, trajectory: Trajectory, *, stored_state: bool, burn_in: int) -> Utilities:
     """What the agents compute at the steps after the burn-in, ``[T + 1 - burn_in, B, N, ...]``.
 
     Args:
@@ -20,9 +20,7 @@ def unroll(agent: Agent, trajectory: Trajectory, *, stored_state: bool, burn_in:
     """
     ts, action, carry = trajectory.ts, trajectory.action, trajectory.carry
     if not stored_state:
-        start = agent.initial_carry().memory
-        memory = jax.tree.map(lambda x, like: jnp.broadcast_to(x[None], like.shape), start, carry.memory)
-        carry = carry._replace(memory=memory)
+        carry = agent.forgetful(carry)
     if k := burn_in:
         memory, _ = agent.unroll(carry, jax.tree.map(lambda x: x[:k], ts), action[: k - 1])
         carry = AgentCarry(jax.lax.stop_gradient(memory), action[k - 1])

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from comarl.nets.agents import Agent, AgentCarry
+from comarl.nets.agents import AbstractAgent, AgentCarry
 from comarl.nets.distributions import Categorical, Distribution, log_probabilities, mode, sample, with_floor
 from comarl.types import Action, TimeStep
 
@@ -76,7 +76,7 @@ class StochasticPolicy(eqx.Module):
         acting: what is made of their outputs; the softmax over the available actions if left out.
     """
 
-    actor: Agent
+    actor: AbstractAgent
     acting: Acting = Draws()
 
     def initial_carry(self) -> AgentCarry:
@@ -85,6 +85,6 @@ class StochasticPolicy(eqx.Module):
 
     def act(self, carry: AgentCarry, ts: TimeStep, key: PRNGKeyArray, explore: bool) -> tuple[AgentCarry, Action]:
         """The agents' next carry and their actions."""
-        memory, out = self.actor(carry, ts)
+        memory, out = self.actor(self.actor.seeded(carry, key), ts)
         action = self.acting.draw(out.q, ts.avail, key) if explore else self.acting.greedy(out.q, ts.avail)
         return AgentCarry(memory, action), action

@@ -11,6 +11,7 @@ from jaxtyping import PRNGKeyArray
 
 from comarl.algos.base import Algorithm
 from comarl.algos.coma import COMA
+from comarl.algos.inferring import Central, InferringMADDPG, apart
 from comarl.algos.maac import MAAC
 from comarl.algos.maddpg import MADDPG, AgentCritic
 from comarl.algos.ppo import PPO
@@ -20,7 +21,7 @@ from comarl.envs.base import Env
 from comarl.envs.registry import make_env
 from comarl.envs.wrappers import OneAgent
 from comarl.experiments.config import AgentConfig, LearnerConfig, MixerConfig, PolicyConfig, RunConfig
-from comarl.experiments.methods import METHODS, require_actions, require_common_interest
+from comarl.experiments.methods import METHODS, require_actions, require_common_interest, require_others
 from comarl.memory.base import Memory
 from comarl.memory.onpolicy import make_onpolicy
 from comarl.memory.replay import make_prioritised, make_replay
@@ -33,10 +34,12 @@ from comarl.mixers.qplex import QPLEX
 from comarl.mixers.qtran import QTRANAlt, QTRANBase
 from comarl.mixers.vdn import VDN, VDNS
 from comarl.mixers.wqmix import WeightedQMIX
-from comarl.nets.agents import Agent
+from comarl.nets.agents import AbstractAgent, Agent
 from comarl.nets.attention_critic import AttentionCritic
 from comarl.nets.critics import ActionCritic, CounterfactualCritic, Critic, JointValue
 from comarl.nets.distributions import Categorical, Gaussian
+from comarl.nets.ensemble import Ensemble
+from comarl.nets.inferred import InferredPolicies
 from comarl.nets.layers import MLP
 from comarl.returns import Returns, n_step, td_lambda
 from comarl.training.learner import Learner
@@ -48,11 +51,13 @@ def build_env(config: RunConfig) -> Env:
     """The environment as the method sees it.
 
     Raises:
-        ComarlError: if there is none of that name, or if the method cannot take its actions or its rewards.
+        ComarlError: if there is none of that name, or if the method cannot take its actions, its rewards or the number
+            of its agents.
     """
     env = make_env(config.env)
     require_actions(config.method, env.spec.name, env.spec.continuous)
     require_common_interest(config.method, env.spec.name, env.spec.opposed, config.learner.team_reward)
+    require_others(env.spec.name, env.spec.num_agents, config.policy.infer_policies)
     return OneAgent(env, config.learner.team_reward) if config.method == "joint" else env
 
 
@@ -274,20 +279,31 @@ def build_maddpg(config: RunConfig, spec: EnvSpec) -> MADDPG:
         critic = ActionCritic(spec, key=critic_key, sees=sees, hidden=agent.hidden, sharing=agent.sharing)
         return FactoredCritic(critic, _build_qmix(config.mixer, spec, mixer_key)) if facmac else critic
 
-    facmac = config.method == "facmac"
+    def make_critics(key: PRNGKeyArray) -> tuple[Any, ...]:
+        return tuple(map(make_critic, jax.random.split(key, 1 + policy.twin)))
 
-    return MADDPG(
-        **_offpolicy(config, spec, build_optimiser(config.learner, total_updates(config))),
-        make_critic=lambda key: tuple(map(make_critic, jax.random.split(key, 1 + policy.twin))),
-        actions=_build_relaxed(policy, spec),
-    )
+    def make_central(key: PRNGKeyArray) -> Central:
+        critic_key, guess_key = jax.random.split(key)
+        return Central(make_critics(critic_key), InferredPolicies(spec, key=guess_key, hidden=agent.hidden))
+
+    facmac = config.method == "facmac"
+    optimiser = build_optimiser(config.learner, total_updates(config))
+    actions = _build_relaxed(policy, spec)
+    if policy.infer_policies:
+        return InferringMADDPG(
+            **_offpolicy(config, spec, apart(optimiser)),
+            make_critic=make_central,
+            actions=actions,
+            guess_entropy=policy.guess_entropy,
+        )
+    return MADDPG(**_offpolicy(config, spec, optimiser), make_critic=make_critics, actions=actions)
 
 
 def _offpolicy(config: RunConfig, spec: EnvSpec, optimiser: optax.GradientTransformation) -> dict[str, Any]:
     """What all actor-critics that learn from replay take."""
-    agent, learner = config.agent, config.learner
+    learner = config.learner
     return {
-        "make_actor": lambda key: build_agent(agent, spec, key),
+        "make_actor": lambda key: _build_actor(config, spec, key),
         "optimiser": optimiser,
         "returns": build_returns(learner),
         "gamma": learner.gamma,
@@ -299,6 +315,14 @@ def _offpolicy(config: RunConfig, spec: EnvSpec, optimiser: optax.GradientTransf
         "target_interval": learner.target_interval,
         "target_tau": learner.target_tau,
     }
+
+
+def _build_actor(config: RunConfig, spec: EnvSpec, key: PRNGKeyArray) -> AbstractAgent:
+    """One policy for each agent, or several."""
+    policies = config.policy.sub_policies
+    if policies == 1:
+        return build_agent(config.agent, spec, key)
+    return Ensemble(lambda k: build_agent(config.agent, spec, k), policies, key=key)
 
 
 def _build_relaxed(config: PolicyConfig, spec: EnvSpec) -> Relaxed:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from comarl.errors import ComarlError, unknown_name
-from comarl.experiments.methods import with_learner
+from comarl.experiments.methods import METHODS, with_learner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +161,12 @@ class PolicyConfig:
     """MADDPG, DDPG, FACMAC: continuous actions are a tanh with noise, or a soft draw (Gumbel-softmax) itself."""
     exploration_noise: float = 0.1
     """MADDPG, DDPG, FACMAC: standard deviation of the noise on tanh actions."""
+    infer_policies: bool = False
+    """MADDPG: targets ask each agent's guesses of the others' policies, fitted to what these did."""
+    guess_entropy: float = 1e-3
+    """MADDPG: weight of the guesses' entropy in their loss."""
+    sub_policies: int = 1
+    """MADDPG, DDPG, FACMAC, MAAC: policies of each agent, of which it draws one for each episode."""
     critic_hidden: int = 128
     """COMA, MAAC: width of the critic's layers."""
     critic_heads: int = 4
@@ -278,6 +284,7 @@ def check(config: RunConfig) -> None:
     positive |= {"hidden": config.agent.hidden, "embed": config.mixer.embed}
     positive |= {n: getattr(config.mixer, n) for n in ("hyper_hidden", "kernels", "heads", "joint_hidden")}
     positive |= {n: getattr(config.policy, n) for n in ("clip", "gumbel_temperature", "critic_hidden", "critic_heads")}
+    positive |= {"sub_policies": config.policy.sub_policies}
     for name, value in positive.items():
         if not (value > 0 and math.isfinite(value)):
             raise ComarlError(f"{name}={value}: must be positive")
@@ -290,6 +297,7 @@ def check(config: RunConfig) -> None:
     weights = {n: getattr(config.mixer, n) for n in ("logit_penalty", "opt_weight", "nopt_weight")}
     weights |= {n: getattr(config.policy, n) for n in ("value_clip", "entropy_weight", "value_weight", "logit_weight")}
     weights |= {n: getattr(config.policy, n) for n in ("attention_penalty", "entropy_temperature", "exploration_noise")}
+    weights |= {"guess_entropy": config.policy.guess_entropy}
     for name, value in weights.items():
         if not 0 <= value < math.inf:
             raise ComarlError(f"{name}={value}: must not be negative, and finite")
@@ -311,15 +319,36 @@ def check(config: RunConfig) -> None:
         )
     _check_onpolicy(config)
     _check_part(config)
-    if config.method == "maac" and config.policy.critic_hidden % config.policy.critic_heads:
-        raise ComarlError(
-            f"critic_heads={config.policy.critic_heads} does not divide critic_hidden={config.policy.critic_hidden}: "
-            "each head has an equal part of it"
-        )
+    _check_policies(config)
     if learner.burn_in >= config.length:
         raise ComarlError(f"burn_in={learner.burn_in} is not below length={config.length}: nothing would be learned")
     if learner.burn_in and config.agent.cell == "mlp":
         raise ComarlError(f"burn_in={learner.burn_in} warms a memory up, and cell='mlp' has none: use --burn-in 0")
+
+
+def _check_policies(config: RunConfig) -> None:
+    policy, method = config.policy, config.method
+    if policy.sub_policies > 1 and not METHODS[method].off_policy:
+        able = ", ".join(name for name, known in METHODS.items() if known.off_policy)
+        raise ComarlError(
+            f"sub_policies={policy.sub_policies}: '{method}' has no policies that learn from replay "
+            f"(use a method of {able}, or --sub-policies 1)"
+        )
+    if policy.sub_policies > 1 and config.learner.replay_part:
+        raise ComarlError(
+            f"sub_policies={policy.sub_policies}: which of them acted is known from the beginning of a sequence on "
+            "(use --replay-part 0)"
+        )
+    if policy.infer_policies and method != "maddpg":
+        raise ComarlError(
+            f"infer_policies=True: '{method}' has no targets in which an agent's critic is asked about the "
+            "others' policies (use maddpg, or --no-infer-policies)"
+        )
+    if method == "maac" and policy.critic_hidden % policy.critic_heads:
+        raise ComarlError(
+            f"critic_heads={policy.critic_heads} does not divide critic_hidden={policy.critic_hidden}: "
+            "each head has an equal part of it"
+        )
 
 
 def _check_part(config: RunConfig) -> None:

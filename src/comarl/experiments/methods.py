@@ -46,6 +46,10 @@ VECTORS: tuple[Rule, ...] = ("ppo", "maddpg")
 """Rules whose policies can give vectors; the others sum over an agent's actions, or take the best of them."""
 
 
+OFF_POLICY: tuple[Rule, ...] = ("maddpg", "maac")
+"""Rules whose policies follow critics of replayed steps."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """A line of ``comarl list``.
@@ -74,6 +78,11 @@ class Method:
     def continuous(self) -> bool:
         """Whether an agent's action may be a vector."""
         return self.rule in VECTORS
+
+    @property
+    def off_policy(self) -> bool:
+        """Whether agents have policies that follow critics of replayed steps."""
+        return self.rule in OFF_POLICY
 
     @property
     def learners(self) -> list[str]:
@@ -189,6 +198,16 @@ def require_common_interest(name: str, env: str, opposed: bool, how: str) -> Non
             f"--team-reward {how} makes one reward for all, and in {env} agents oppose each other: "
             "use --team-reward individual"
         )
+
+
+def require_others(env: str, agents: int, infer_policies: bool) -> None:
+    """Refuse guesses of others' policies where there are no others.
+
+    Raises:
+        ComarlError: naming the setting.
+    """
+    if infer_policies and agents == 1:
+        raise ComarlError(f"--infer-policies guesses what other agents do, and {env} has a single one: leave it out")
 
 
 def require_learner(name: str, learner: str) -> None:

@@ -3,6 +3,7 @@
 The DRQN agent of PyMARL (Hausknecht and Stone 2015; Rashid et al. 2018): Linear, ReLU, a recurrent cell, Linear.
 """
 
+import abc
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -72,7 +73,46 @@ class Body(eqx.Module):
         return memory, Utilities(self.head(hidden), hidden)
 
 
-class Agent(eqx.Module):
+class AbstractAgent(eqx.Module):
+    """The agents of a team: from their histories to their utilities, however many networks are behind them."""
+
+    @abc.abstractmethod
+    def initial_carry(self) -> AgentCarry:
+        """The carry before an episode, without batch axes."""
+
+    @abc.abstractmethod
+    def unroll(self, carry: AgentCarry, ts: TimeStep, action: Action) -> tuple[Any, Utilities]:
+        """``T`` joint steps, as calling the agents ``T`` times but with their products batched.
+
+        Batch axes are taken here and not by ``jax.vmap``: a mapped weight gradient is one product per batch entry.
+
+        Args:
+            carry: on entering ``ts[0]``.
+            ts: the time steps ``[T, *batch, ...]``.
+            action: what was done at ``ts[:-1]``, ``[T - 1, *batch, N]`` or, a vector each, ``[T - 1, *batch, N, A]``.
+
+        Returns:
+            The memory after the last step, the utilities ``[T, *batch, N, A]`` and hidden states ``[..., N, H]``.
+        """
+
+    def __call__(self, carry: AgentCarry, ts: TimeStep) -> tuple[Any, Utilities]:
+        """One joint step: the new memory and the utilities ``[*batch, N, A]``."""
+        one = jax.tree.map(lambda x: x[None], ts)
+        memory, out = self.unroll(carry, one, jnp.zeros((0, *carry.last_action.shape), carry.last_action.dtype))
+        return memory, jax.tree.map(lambda x: x[0], out)
+
+    def seeded(self, carry: AgentCarry, key: PRNGKeyArray) -> AgentCarry:
+        """The carry with what is drawn once for a run of episodes; nothing is, unless agents say so."""
+        del key
+        return carry
+
+    def forgetful(self, carry: AgentCarry) -> AgentCarry:
+        """The carry with an empty memory."""
+        empty = lambda like, x: jnp.broadcast_to(x, like.shape)  # noqa: E731
+        return carry._replace(memory=jax.tree.map(empty, carry.memory, self.initial_carry().memory))
+
+
+class Agent(AbstractAgent):
     """The utilities Q_i(τ_i, ·) of all ``N`` agents of a team.
 
     Each agent sees its observation and, as options, its own last action (an index one-hot) and its index, one-hot.
@@ -107,29 +147,12 @@ class Agent(eqx.Module):
         self.use_last_action, self.use_agent_id = last_action, agent_id
 
     def initial_carry(self) -> AgentCarry:
-        """The carry before an episode, without batch axes."""
+        """Nothing is remembered."""
         memory = self.body.module.cell.initial_state((self.num_agents,))
         return AgentCarry(memory, jnp.zeros(self.action_form.shape, self.action_form.dtype))
 
-    def __call__(self, carry: AgentCarry, ts: TimeStep) -> tuple[Any, Utilities]:
-        """One joint step: the new memory and the utilities ``[*batch, N, A]``."""
-        one = jax.tree.map(lambda x: x[None], ts)
-        memory, out = self.unroll(carry, one, jnp.zeros((0, *carry.last_action.shape), carry.last_action.dtype))
-        return memory, jax.tree.map(lambda x: x[0], out)
-
     def unroll(self, carry: AgentCarry, ts: TimeStep, action: Action) -> tuple[Any, Utilities]:
-        """``T`` joint steps, as calling the agent ``T`` times but with its products batched.
-
-        Batch axes are taken here and not by ``jax.vmap``: a mapped weight gradient is one product per batch entry.
-
-        Args:
-            carry: on entering ``ts[0]``.
-            ts: the time steps ``[T, *batch, ...]``.
-            action: what was done at ``ts[:-1]``, ``[T - 1, *batch, N]`` or, a vector each, ``[T - 1, *batch, N, A]``.
-
-        Returns:
-            The memory after the last step, the utilities ``[T, *batch, N, A]`` and hidden states ``[..., N, H]``.
-        """
+        """One pass of the body for all steps."""
         last_action = jnp.concatenate([carry.last_action[None], action])
         x = self._inputs(ts, last_action)
         agents = x.ndim - 2

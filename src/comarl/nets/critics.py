@@ -193,18 +193,21 @@ class ActionCritic(eqx.Module):
     ) -> Float[Array, "*batch N"]:
         """The values of one joint action, or of one in which agent i, for its own value alone, does ``own[i]``."""
         own = action if own is None else own
-        x = jnp.concatenate([*self._seen(ts, action, own), indices(ts)], axis=-1)
-        agents = x.ndim - 2
-        return self.net.map(MLP.__call__, in_axes=(agents,), out_axes=agents)(x)[..., 0]
-
-    def _seen(self, ts: TimeStep, action: Array, own: Array) -> list[Float[Array, "*batch N features"]]:
         if self.sees == "own":
-            return [ts.obs, own]
+            return self._values(ts, ts.obs, own)
+        itself = jnp.eye(self.num_agents, dtype=bool).reshape((1,) * (own.ndim - 2) + (self.num_agents,) * 2 + (1,))
+        return self.believed(ts, jnp.where(itself, own[..., None, :, :], action[..., None, :, :]))
+
+    def believed(self, ts: TimeStep, joint: Float[Array, "*batch N N A"]) -> Float[Array, "*batch N"]:
+        """The values where each agent has a joint action of its own in mind, ``joint[i]``; not with ``own``."""
         agents = ts.obs.shape[:-1]
         world = ts.state if self.sees == "state" else ts.obs.reshape(*agents[:-1], -1)
-        itself = jnp.eye(self.num_agents, dtype=bool).reshape((1,) * (own.ndim - 2) + (self.num_agents,) * 2 + (1,))
-        joint = jnp.where(itself, own[..., None, :, :], action[..., None, :, :])
-        return [_for_each(world, self.num_agents), joint.reshape(*agents, -1)]
+        return self._values(ts, _for_each(world, self.num_agents), joint.reshape(*agents, -1))
+
+    def _values(self, ts: TimeStep, *seen: Float[Array, "*batch N _"]) -> Float[Array, "*batch N"]:
+        x = jnp.concatenate([*seen, indices(ts)], axis=-1)
+        agents = x.ndim - 2
+        return self.net.map(MLP.__call__, in_axes=(agents,), out_axes=agents)(x)[..., 0]
 
 
 def _for_each(x: Float[Array, "*batch features"], agents: int) -> Float[Array, "*batch N features"]:

@@ -79,6 +79,15 @@ def entropy(log_p: Float[Array, "*batch A"]) -> Float[Array, "*batch"]:
     return -jnp.sum(jnp.where(possible, jnp.exp(log_p) * jnp.where(possible, log_p, 0.0), 0.0), axis=-1)
 
 
+def divergence(log_p: Float[Array, "*batch A"], log_q: Float[Array, "*batch A"]) -> Float[Array, "*batch"]:
+    """Kullback and Leibler's Σ p (log p - log q) in nats, over actions that are available to both.
+
+    >>> divergence(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.25, 0.75])))
+    Array(0.14384104, dtype=float32)
+    """
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
 @runtime_checkable
 class Distribution(Protocol):
     """Every agent's distribution over its own actions, in the moments ``[*batch]``."""
