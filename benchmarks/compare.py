@@ -145,7 +145,8 @@ def write_table(name: str, rows: list[dict[str, Any]]) -> None:
     """The page's picture and table: a row per method, a column per environment, and the middle over all of them."""
     envs = [env for env in COMPARISONS[name].envs if any(r["env"] == env for r in rows)]
     picture = f"![Learning curves of every method on {', '.join(envs)}](images/{name}.png)"
-    several = ["all"] if len(envs) > 1 else []
+    # Returns of different environments have no common scale.
+    several = ["all"] if len(envs) > 1 and short(rows[0]["score"]) == "win rate" else []
     lines = [f"| {' | '.join(['method', *envs, *several])} |", "|---" * (len(envs) + 1 + len(several)) + "|"]
     for method in COMPARISONS[name].methods:
         own = {r["env"]: r for r in rows if r["method"] == method}
@@ -176,8 +177,6 @@ def shown(row: dict[str, Any], x: float) -> str:
 def overall(rows: list[dict[str, Any]]) -> str:
     """The interquartile mean over seeds and environments, seeds resampled within each environment."""
     scores = [np.array(r["scores"])[:, -1] for r in rows]
-    if len({short(r["score"]) for r in rows}) > 1 or short(rows[0]["score"]) != "win rate":
-        return "–"  # returns of different environments have no common scale
 
     def middle(*by_env: np.ndarray, axis: int = -1) -> np.ndarray:
         return np.asarray(trim_mean(np.concatenate(by_env, axis=axis), 0.25, axis=axis))
