@@ -114,7 +114,7 @@ def test_targets_are_made_of_what_target_policies_do_without_noise() -> None:
     algorithm = maddpg(exploration_noise=5.0, gamma=0.9)
     networks = zeros(lambda: algorithm.init(KEY).online)
     networks = eqx.tree_at(lambda n: n.actor, networks, with_bias(networks.actor, OUTPUTS))
-    networks = eqx.tree_at(lambda n: n.critics, networks, (Quadratic(ENV.spec, key=KEY, sees="observations"),))
+    networks = eqx.tree_at(lambda n: n.critic, networks, (Quadratic(ENV.spec, key=KEY, sees="observations"),))
     trajectory = played(np.zeros((3, 2, 2)), networks.actor.initial_carry())
     ts = trajectory.ts._replace(discount=jnp.ones_like(trajectory.ts.discount), last=jnp.zeros_like(trajectory.ts.last))
     y = algorithm.targets(networks, uniform(trajectory._replace(ts=ts)), KEY)
@@ -134,11 +134,11 @@ def test_components_that_an_agent_does_not_have_are_nowhere(sees: str) -> None:
     trajectory = played(np.where(OWN, 0.3, np.zeros((4, 2, 2))), networks.actor.initial_carry())
 
     def all_of(actor: Agent) -> Any:
-        batch, target = uniform(trajectory), networks.__class__(actor, networks.critics)
+        batch, target = uniform(trajectory), networks.__class__(actor, networks.critic)
         act = algorithm.policy(jax.eval_shape(algorithm.init, KEY)._replace(online=target), 0).act
         ts = jax.tree.map(lambda x: x[0, 0], trajectory.ts)
         done = [act(actor.initial_carry(), ts, KEY, explore)[1] for explore in (True, False)]
-        return done, algorithm.targets(target, batch, KEY), algorithm.actor_loss(actor, networks.critics, batch, KEY)
+        return done, algorithm.targets(target, batch, KEY), algorithm.actor_loss(actor, networks.critic, batch, KEY)
 
     jax.tree.map(np.testing.assert_array_equal, all_of(networks.actor), all_of(other))
 
