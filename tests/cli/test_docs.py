@@ -25,8 +25,8 @@ def documented(command: str) -> set[str]:
     return set(re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE))
 
 
-FREE = {"presets[].settings", "rows[].tables", "exact"}
-"""Objects whose keys are names of settings, states or methods."""
+FREE = {"presets[].settings", "rows[].tables", "exact", "outcomes"}
+"""Objects whose keys are names of settings, states, methods or outcomes."""
 
 
 def keys(value: Any, path: str = "") -> Iterator[str]:
