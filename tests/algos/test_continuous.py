@@ -168,7 +168,8 @@ def test_ppo_hits_the_mark() -> None:
     assert float(log.evaluation.returns.min()) > -0.01
 
 
-@pytest.mark.parametrize("vector_policy", ["tanh", pytest.param("softmax", marks=pytest.mark.paper)])
+@pytest.mark.paper
+@pytest.mark.parametrize("vector_policy", ["tanh", "softmax"])
 def test_maddpg_hits_the_mark_or_its_nearest_corner(vector_policy: str) -> None:
     settings = OF_METHOD["maddpg"] | SIZES | {"batch_size": 32, "buffer_steps": 6400, "exploration_noise": 0.3}
     _, log = train(ENV, "maddpg", 150, **settings, vector_policy=vector_policy)

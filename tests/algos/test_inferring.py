@@ -206,6 +206,7 @@ def test_guesses_become_the_frequencies_and_flatter_ones_with_the_bonus(bonus: f
 VECTORS = dataclasses.replace(SPEC, continuous=True)
 
 
+@pytest.mark.paper
 @pytest.mark.parametrize("actions", [SoftDraw(2.0), Tanh(0.05)], ids=lambda x: type(x).__name__)
 def test_guesses_of_vectors_become_the_policies_behind_them(actions: Relaxed) -> None:
     """At a temperature of 2 the mean soft draw of these is (.50, .29, .21)."""
