@@ -42,6 +42,11 @@ def test_which_games_are_shared() -> None:
     )
 
 
+def test_who_gains_only_what_the_other_loses() -> None:
+    """A dilemma has a common interest too, and its mean reward a meaning; matching pennies has none."""
+    assert {name for name in (*OWN_PAYOFFS, *SHARED_PAYOFFS) if make(name).spec.opposed} == {"pennies"}
+
+
 def test_the_equilibria_that_make_each_game() -> None:
     """Pure Nash equilibria by definition: nobody gains by moving alone."""
 

@@ -72,6 +72,7 @@ class IteratedGame(ObservedEnv):
             num_actions=actions,
             max_episode_steps=ROUNDS,
             reward="shared by the team" if shared else "per agent",
+            opposed=not shared and bool(np.ptp(self.payoff.sum(-1)) == 0),
         )
 
     def begin(self, key: PRNGKeyArray) -> Rounds:
