@@ -15,7 +15,12 @@ def test_evaluate_prints_a_table(run_cli: RunCli, trained: Trained) -> None:
     assert status == 0
     shown = [" ".join(line.split()) for line in out.splitlines()]
     assert shown[0].endswith("summed over the episode), 3 episodes")
-    assert {"learned, seed 5 1.00", "learned, seed 6 1.00", "learned, mean 1.00", "random 1.00"} <= set(shown)
+    assert {
+        "learned, seed 5 1.00 2.000",
+        "learned, seed 6 1.00 2.000",
+        "learned, mean 1.00 2.000",
+        "random 1.00 2.000",
+    } <= set(shown)
 
 
 def test_evaluate_prints_json_alone(run_cli: RunCli, trained: Trained) -> None:

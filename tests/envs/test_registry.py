@@ -36,7 +36,7 @@ def test_names_come_without_jax() -> None:
 
 
 def test_names_are_unique_and_belong_to_their_family() -> None:
-    assert len(set(names())) == len(names()) == 63
+    assert len(set(names())) == len(names()) == 71
     assert {name.partition("/")[0] for name in names()} == set(FAMILIES)
 
 
