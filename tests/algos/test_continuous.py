@@ -165,7 +165,7 @@ SIZES: dict[str, Any] = {"num_envs": 32, "length": 2, "hidden": 16, "cell": "mlp
 def test_ppo_hits_the_mark() -> None:
     settings = DEFAULTS["ppo"] | SIZES | {"minibatches": 1, "lr": 0.02, "entropy_weight": 0.0}
     _, log = train(ENV, "mappo", 100, **settings)
-    assert float(log.evaluation.returns.min()) > -0.01
+    assert float(log.evaluation.returns.min()) > -0.03  # three components, each .1 beside its mark; random about -1.7
 
 
 @pytest.mark.paper
