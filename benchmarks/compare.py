@@ -23,7 +23,7 @@ from comarl.report.curves import COLOURS, read_curve, summarise
 ROOT = Path(__file__).parent.parent
 RESULTS, PICTURES = ROOT / "benchmarks" / "results", ROOT / "docs" / "images"
 PAGE = ROOT / "docs" / "comparisons.md"
-POLICIES = ("ippo", "mappo", "ia2c", "maa2c", "coma", "maddpg", "ddpg")
+POLICIES = ("ippo", "mappo", "ia2c", "maa2c", "coma", "maddpg", "ddpg", "facmac", "maac")
 FACTORISED = ("iql", "vdn", "qmix", "qplex", "qatten", "qtran-base", "qtran-alt", "cw-qmix", "ow-qmix")
 
 

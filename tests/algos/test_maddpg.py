@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jaxtyping import Array
 
@@ -125,47 +124,6 @@ PLAIN_BATCH = draw_batch(NETWORKS, 5)
 def slope(actor: Any, critics: Any, batch: Batch, key: Array = KEY) -> Any:
     """Of the policies' loss."""
     return jax.grad(PLAIN.actor_loss, has_aux=True)(actor, critics, batch, key)[0]
-
-
-def test_an_update_is_a_step_of_the_critics_and_then_one_of_the_actors_and_targets_follow() -> None:
-    algorithm = dataclasses.replace(PLAIN, optimiser=optax.sgd(0.1), target_tau=0.25)
-    lagging = draw_networks(PLAIN, 6)
-    state = OffPolicyState(NETWORKS, lagging, start(algorithm, NETWORKS), jnp.zeros((), jnp.int32))
-    after = jax.jit(algorithm.update)(state, PLAIN_BATCH, KEY)
-    target_key, actor_key = jax.random.split(KEY)
-    y = jnp.asarray(slow_targets(lagging, PLAIN_BATCH, target_key, 0.95), jnp.float32)
-    by_critics = jax.jit(jax.grad(PLAIN.critic_loss, has_aux=True))(NETWORKS.critic, y, PLAIN_BATCH)[0]
-    critics = jax.tree.map(lambda w, g: w - 0.1 * g, NETWORKS.critic, by_critics)
-    by_actor = slope(NETWORKS.actor, critics, PLAIN_BATCH, actor_key)
-    actor = jax.tree.map(lambda w, g: w - 0.1 * g, NETWORKS.actor, by_actor)
-    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4)  # noqa: E731
-    jax.tree.map(close, after.state.online, Networks(actor, critics))
-    assert all(np.any(np.asarray(g) != 0) for g in jax.tree.leaves((by_critics, by_actor)))
-    polyak = jax.tree.map(lambda new, old: 0.25 * new + 0.75 * old, Networks(actor, critics), lagging)
-    jax.tree.map(close, after.state.target, polyak)
-    assert after.state.updates == 1
-    norm = np.sqrt(sum((np.asarray(g) ** 2).sum() for g in jax.tree.leaves((by_critics, by_actor))))
-    np.testing.assert_allclose(after.metrics["grad_norm"], norm, rtol=1e-3)
-
-
-@pytest.mark.parametrize("changed", range(N))
-def test_an_actor_climbs_its_own_critic_through_its_own_action_alone(changed: int) -> None:
-    """Each has parameters of its own here: with another critic for one agent, only that agent's gradient is another."""
-    critics = jax.tree.map(lambda w: w.at[changed].multiply(1.5), NETWORKS.critic)
-    before, after = (slope(NETWORKS.actor, c, PLAIN_BATCH) for c in (NETWORKS.critic, critics))
-    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        np.testing.assert_array_equal(old[1 - changed], new[1 - changed])
-        assert np.any(np.asarray(old[changed] != new[changed]))
-
-
-def test_who_has_no_choice_counts_for_the_critics_alone() -> None:
-    trajectory = PLAIN_BATCH.trajectory
-    only = jax.nn.one_hot(trajectory.action[..., 0], A) > 0
-    ts = trajectory.ts._replace(avail=trajectory.ts.avail.at[:-1, :, 0].set(only))
-    bound = PLAIN_BATCH._replace(trajectory=trajectory._replace(ts=ts))
-    for gradient in jax.tree.leaves(slope(NETWORKS.actor, NETWORKS.critic, bound)):
-        np.testing.assert_array_equal(gradient[0], 0)
-        assert np.any(np.asarray(gradient[1]) != 0)
 
 
 def test_actions_that_are_not_available_are_nowhere() -> None:
@@ -311,14 +269,6 @@ def test_critics_see_what_they_are_to_see(critic_sees: str, sees: tuple[bool, bo
 
     changed = [ts._replace(obs=ts.obs + 1), ts._replace(state=ts.state + 1)]
     assert tuple(bool((q(ts) != q(other)).any()) for other in changed) == sees
-
-
-def test_without_target_networks_none_are_kept() -> None:
-    algorithm = rule(target_update="none")
-    state = jax.eval_shape(algorithm.init, KEY)
-    assert state.target is None
-    after = jax.eval_shape(algorithm.update, state, PLAIN_BATCH, KEY).state
-    assert jax.tree.structure(after) == jax.tree.structure(state)
 
 
 def test_settings_reach_the_rule() -> None:

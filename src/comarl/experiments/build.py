@@ -271,7 +271,9 @@ def build_ppo(config: RunConfig, spec: EnvSpec) -> PPO:
 
 def build_maddpg(config: RunConfig, spec: EnvSpec) -> MADDPG:
     """MADDPG, DDPG and FACMAC: the name says what the critics see, and whether they are mixed."""
-    agent, policy = config.agent, config.policy
+    agent, policy, facmac = config.agent, config.policy, config.method == "facmac"
+    optimiser = build_optimiser(config.learner, total_updates(config))
+    actions = _build_relaxed(policy, spec)
 
     def make_critic(key: PRNGKeyArray) -> AgentCritic:
         critic_key, mixer_key = jax.random.split(key)
@@ -286,9 +288,6 @@ def build_maddpg(config: RunConfig, spec: EnvSpec) -> MADDPG:
         critic_key, guess_key = jax.random.split(key)
         return Central(make_critics(critic_key), InferredPolicies(spec, key=guess_key, hidden=agent.hidden))
 
-    facmac = config.method == "facmac"
-    optimiser = build_optimiser(config.learner, total_updates(config))
-    actions = _build_relaxed(policy, spec)
     if policy.infer_policies:
         return InferringMADDPG(
             **_offpolicy(config, spec, apart(optimiser)),
