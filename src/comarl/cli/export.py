@@ -69,12 +69,8 @@ def _table(manifest: Manifest, rows: list[dict[str, Any]]) -> Table:
 
 
 def _signature(manifest: Manifest) -> str:
-    inputs, outputs = (", ".join(map(_said, ports)) for ports in (manifest.inputs, manifest.outputs))
+    inputs, outputs = (", ".join(map(str, ports)) for ports in (manifest.inputs, manifest.outputs))
     return f"each takes {inputs}\n     gives {outputs}"
-
-
-def _said(port: Port) -> str:
-    return f"{port.name} {port.dtype}[{', '.join(map(str, port.of('B')))}]"
 
 
 def _result(folder: Path, manifest: Manifest, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -45,6 +45,9 @@ class Port(NamedTuple):
         """The shape with the batch axis."""
         return (batch, *self.shape)
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype}[{', '.join(map(str, self.of('B')))}]"
+
 
 class Member(NamedTuple):
     """One agent of the team.

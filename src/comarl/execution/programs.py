@@ -52,11 +52,15 @@ class OnnxProgram:
             import onnxruntime
         except ImportError as error:
             raise missing_extra("onnxruntime", "export") from error
+        # The key under which a graph names another file that its parameters are in. onnxruntime would read that file,
+        # for a graph from memory wherever a relative path leads; however a graph is encoded, the word stands in it.
+        if b"location" in data:
+            raise ComarlError(f"{where} asks for parameters in another file, which no exported policy does")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what is wrong is raised, and need not be printed as well
         try:
-            # From memory: what was hashed is what runs, and a graph has no folder whose other files it could ask for.
+            # From memory: what was hashed is what runs.
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
             raise ComarlError(f"{where} is no ONNX graph that onnxruntime can run: {_first_line(error)}") from error
@@ -112,12 +116,8 @@ def _require_ports(where: str, wanted: Sequence[Port], found: Sequence[Port]) ->
     """The file must have the manifest's signature."""
     if tuple(wanted) != tuple(found):
         differ = next((pair for pair in zip(wanted, found, strict=False) if pair[0] != pair[1]), None)
-        what = f"{_said(differ[1])} in place of {_said(differ[0])}" if differ else f"{len(found)} arrays"
+        what = f"{differ[1]} in place of {differ[0]}" if differ else f"{len(found)} arrays"
         raise ComarlError(f"{where} does not fit its manifest: it has {what} (export the team again)")
-
-
-def _said(port: Port) -> str:
-    return f"{port.name} {port.dtype}{list(port.of('B'))}"
 
 
 def _first_line(error: Exception) -> str:

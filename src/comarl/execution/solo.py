@@ -22,7 +22,7 @@ from comarl.nets.distributions import Categorical, Gaussian, log_probabilities
 from comarl.nets.ensemble import Ensemble
 from comarl.types import Action, action_features
 
-Carry = dict[str, Float[Array, "B features"]]
+Carry = dict[str, Float[Array, "B _"]]
 Grounds = dict[str, Float[Array, "B A"]]
 LAST_ACTION = "last_action"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import export
 
@@ -120,7 +121,7 @@ def output_ports(solo: Solo) -> tuple[Port, ...]:
 
 
 def _form(port: Port, batch: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(port.of(batch), np.dtype(port.dtype))
+    return jax.ShapeDtypeStruct((batch, *port.shape), np.dtype(port.dtype))
 
 
 def _network(solo: Solo) -> Network:
@@ -175,8 +176,11 @@ def _flat(solo: Solo) -> Callable[..., tuple[jax.Array, ...]]:
     names = list(solo.initial_carry(1))
 
     def step(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-        after, action, grounds = solo(dict(zip(names, arrays, strict=False)), *arrays[len(names) :])
-        return (*after.values(), action, *grounds.values())
+        *carry, observation, mask = arrays
+        after, action, grounds = solo(dict(zip(names, carry, strict=True)), observation, mask)
+        # A vector is the action and the last one of the next step; jax2onnx has a single name for one value.
+        apart = (jnp.where(mask, x, 0.0) if x is action else x for x in after.values())
+        return (*apart, action, *grounds.values())
 
     return step
 
