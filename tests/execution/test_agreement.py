@@ -27,6 +27,7 @@ from comarl.nets.distributions import Gaussian
 from comarl.nets.ensemble import Ensemble
 from comarl.training.baselines import RandomPolicy
 from comarl.types import EnvSpec, TimeStep
+from tests.probes import random_parameters
 
 T, B, N, A, D = 6, 16, 3, 4, 5
 SPEC = EnvSpec("x", N, D, 2, A, 10, agent_types=(0, 1, 0))
@@ -44,7 +45,7 @@ class Case(NamedTuple):
 
 
 def agents(spec: EnvSpec, **options: Any) -> Agent:
-    return Agent(spec, key=jax.random.key(1), **{"hidden": 7, **options})
+    return random_parameters(lambda: Agent(spec, key=jax.random.key(1), **{"hidden": 7, **options}))
 
 
 def acting(acting_: Any, spec: EnvSpec = SPEC, **options: Any) -> StochasticPolicy:
@@ -148,6 +149,55 @@ def test_every_format_acts_as_training_does(make: Any, tmp_path: Path) -> None:
             np.testing.assert_allclose(grounds[name], x, atol=1e-5, rtol=0, err_msg=name)
 
 
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def head_by_hand(w: dict[str, np.ndarray], cell: str, x: np.ndarray) -> np.ndarray:
+    """What docs/export.md says is computed from the parameters, step by step in numpy: ``[T, inputs]`` of one game."""
+
+    def norm(k: int, y: np.ndarray) -> np.ndarray:
+        if f"norms.{k}.scale" not in w:
+            return y
+        return (y - y.mean()) / np.sqrt(y.var() + 1e-5) * w[f"norms.{k}.scale"] + w[f"norms.{k}.shift"]
+
+    width = w["encoder.bias"].size
+    h, c, out = np.zeros(width), np.zeros(width), []
+    for now in x:
+        e = np.maximum(norm(0, now @ w["encoder.weight"] + w["encoder.bias"]), 0)
+        if cell == "mlp":
+            h = np.maximum(e @ w["cell.linear.weight"] + w["cell.linear.bias"], 0)
+        else:
+            a, b = e @ w["cell.input_map.weight"] + w["cell.input_map.bias"], h @ w["cell.recurrent_weight"]
+        if cell == "gru":
+            (a_r, a_z, a_n), (b_r, b_z, b_n) = np.split(a, 3), np.split(b, 3)
+            r, z = sigmoid(a_r + b_r), sigmoid(a_z + b_z)
+            n = np.tanh(a_n + r * (b_n + w["cell.candidate_bias"]))
+            h = n + z * (h - n)
+        if cell == "lstm":
+            i, f, g, o = np.split(a + b, 4)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = sigmoid(o) * np.tanh(c)
+        out.append(norm(1, h) @ w["head.weight"] + w["head.bias"])
+    return np.stack(out)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "mlp"])
+def test_the_parameters_are_what_the_documents_say(cell: Any, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    policy = QPolicy(agents(SPEC, kind=cell, layer_norm=cell == "gru", last_action=False), EPSILON)
+    (name,) = write_team(policy, SPEC, tmp_path / "team", "safetensors", ORIGIN).files
+    weights = load_file(tmp_path / "team" / name)
+    team = load_team(tmp_path / "team")
+    assert [f for f, _ in team.manifest.network.features(D, A)] == ["observation", "agent_id"]
+    obs = np.asarray(TS.obs[:4, 0, 1])
+    want = head_by_hand(weights, cell, np.concatenate([obs, np.tile([0.0, 1.0, 0.0], (4, 1))], -1))
+    for t in range(4):
+        team.agents[1].act(obs[t])
+        np.testing.assert_allclose(team.agents[1].grounds["values"], want[t], atol=1e-5, rtol=1e-5)
+
+
 def test_the_number_of_games_is_free() -> None:
     """One by one, as a batch of any shape, agent by agent: the same actions."""
     obs, avail, first = (np.asarray(x) for x in (TS.obs, TS.avail, TS.first))
@@ -189,13 +239,14 @@ def test_what_act_refuses() -> None:
 
 @pytest.mark.parametrize("format_", ["onnx", "safetensors"])
 def test_sub_policies_are_drawn_for_each_episode(format_: Format, tmp_path: Path) -> None:
-    ensemble = Ensemble(lambda key: Agent(SPEC, key=key, hidden=4, agent_id=False), 3, key=jax.random.key(2))
+    one = lambda key: Agent(SPEC, key=key, hidden=4, agent_id=False)  # noqa: E731
+    ensemble = random_parameters(lambda: Ensemble(one, 3, key=jax.random.key(2)))
     policy = StochasticPolicy(ensemble, GumbelDraw())
     manifest = write_team(policy, SPEC, tmp_path / "team", format_, ORIGIN)
     files = tuple(f"team_policy_{k}.{format_}" for k in range(3))
     assert [m.files for m in manifest.agents] == [files] * N
     team = load_team(tmp_path / "team")
-    obs, avail, first = (np.asarray(x[:4]) for x in (TS.obs, TS.avail, TS.first))
+    obs, avail = np.asarray(TS.obs[:4]), np.asarray(TS.avail[:4])
     for choices in ((0, 0, 0), (2, 0, 1)):
         alone = [jax.tree.map(lambda w, k=k: w[k], ensemble.agents) for k in choices]
         want = np.stack([trained_actions(StochasticPolicy(a))[0][:4, :, i] for i, a in enumerate(alone)], -1)
@@ -208,7 +259,6 @@ def test_sub_policies_are_drawn_for_each_episode(format_: Format, tmp_path: Path
         for i, agent in enumerate(team.agents):
             seen[i].add(agent._programs.index(agent._program))
     assert seen == [{0, 1, 2}] * N
-    del first
 
 
 def head_of(method: str, spec: EnvSpec, **settings: Any) -> set[str]:

@@ -52,7 +52,7 @@ def record(env: Env, policy: Policy) -> Recorded:
 RUNS = {
     "qmix": ("switch/4", {"steps": 20_000, "hidden": 32}),
     "ippo": ("mpe/simple_spread", {"steps": 20_000, "cell": "lstm", "hidden": 32, "sharing": "agent"}),
-    "ddpg": ("mpe-continuous/simple_spread", {"steps": 5_000, "hidden": 32}),
+    "ddpg": ("mpe-continuous/simple_spread", {"steps": 5_000, "hidden": 32, "learning_starts": 1_000}),
 }
 
 
@@ -66,7 +66,7 @@ def test_a_thousand_episodes(method: str, tmp_path: Path) -> None:
     played = record(env, policy)
     agent: Any = policy.agent if method == "qmix" else getattr(policy, "actor", None) or policy.networks.actor  # type: ignore[attr-defined]
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (EPISODES, *x.shape)), agent.initial_carry())
-    outputs = np.asarray(jax.jit(agent.unroll)(start, played.ts, played.action[:-1])[1].q)
+    outputs = np.asarray(jax.jit(type(agent).unroll)(agent, start, played.ts, played.action[:-1])[1].q)
     formats: tuple[Format, ...] = ("onnx", "jax")
     for format_ in formats:
         team = load_team(comarl.export(run.folder, format_))

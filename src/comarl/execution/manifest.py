@@ -184,7 +184,7 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
 
 def is_exported(folder: Path) -> bool:
     """Whether a folder holds an exported team, and not a run."""
-    return (folder / MANIFEST).is_file()
+    return (folder / MANIFEST).is_file() and not (folder / "config.json").exists()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -239,7 +239,7 @@ def _from_json(data: Any) -> Manifest:
         format=_choice(data["format"], get_args(Format)),
         method=_typed(data["method"], str),
         env=_typed(data["env"], str),
-        seed=_typed(data["seed"], int),
+        seed=_count(data["seed"]),
         inputs=inputs,
         outputs=outputs,
         network=_network(_typed(data["network"], dict)),
@@ -287,7 +287,7 @@ def _network(data: dict[str, Any]) -> Network:
         "outputs": _size,
         "layer_norm": lambda x: _typed(x, bool),
         "last_action": lambda x: _typed(x, bool),
-        "agent_ids": lambda x: x if x == 0 else _size(x),
+        "agent_ids": _count,
         "head": _name,
     }
     return Network(**{name: check(data[name]) for name, check in types.items()})
@@ -299,7 +299,7 @@ def _members(data: list[Any], files: Mapping[str, str]) -> tuple[Member, ...]:
         names = tuple(_choice(name, tuple(files)) for name in _typed(entry["files"], list))
         if entry["agent"] != i or not names:
             raise _UnfitError(f"agent {i} is not in its place or has no file")
-        members.append(Member(i, _typed(entry["type"], int), names))
+        members.append(Member(i, _count(entry["type"]), names))
     if not members:
         raise _UnfitError("it has no agents")
     return tuple(members)
@@ -308,6 +308,12 @@ def _members(data: list[Any], files: Mapping[str, str]) -> tuple[Member, ...]:
 def _typed(value: Any, kind: type[T]) -> T:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise _UnfitError(f"{str(value)[:40]!r} is no {kind.__name__}")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not 0 <= _typed(value, int) < 2**63:
+        raise _UnfitError(f"{value} is no number of anything")
     return value
 
 

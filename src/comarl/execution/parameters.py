@@ -22,6 +22,9 @@ def parameters(body: Body) -> dict[str, np.ndarray]:
     return {_name(path): np.ascontiguousarray(x) for path, x in jax.tree.leaves_with_path(body)}
 
 
+_step = jax.jit(lambda solo, *arrays: solo(*arrays))  # agents that differ in their parameters alone share a program
+
+
 class ParameterProgram:
     """The policy that the parameters of a safetensors file make in the manifest's network."""
 
@@ -34,12 +37,12 @@ class ParameterProgram:
             arrays = load(data)
         except Exception as error:  # whatever a parser of a stranger's bytes may raise
             raise ComarlError(f"{where} is no safetensors file: {error}") from error
-        self._step = jax.jit(_solo(manifest, agent, arrays, where).__call__)
+        self._solo = _solo(manifest, agent, arrays, where)
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One step of ``B`` games."""
         carry = {name: jnp.asarray(x) for name, x in inputs.items() if name not in (OBSERVATION, MASK)}
-        after, action, grounds = self._step(carry, jnp.asarray(inputs[OBSERVATION]), jnp.asarray(inputs[MASK]))
+        after, action, grounds = _step(self._solo, carry, jnp.asarray(inputs[OBSERVATION]), jnp.asarray(inputs[MASK]))
         named = {NEXT + name: x for name, x in after.items()} | {"action": action} | grounds
         return {name: np.asarray(x) for name, x in named.items()}
 

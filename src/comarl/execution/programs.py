@@ -93,7 +93,7 @@ class JaxProgram:
             raise ComarlError(f"{where} calls code outside itself, which no exported policy does")
         names = [port.name for port in (*manifest.inputs, *manifest.outputs)]
         found = [
-            Port(name, tuple(x.shape[1:]), str(x.dtype))
+            Port(name, _for_one_game(x.shape), str(x.dtype))
             for name, x in zip(names, (*exported.in_avals, *exported.out_avals), strict=False)
         ]
         _require_ports(where, (*manifest.inputs, *manifest.outputs), found)
@@ -109,7 +109,12 @@ class JaxProgram:
 
 def _onnx_port(x: Any) -> Port:
     dtypes = {"tensor(float)": "float32", "tensor(int32)": "int32", "tensor(bool)": "bool"}
-    return Port(str(x.name), tuple(x.shape[1:]), dtypes.get(str(x.type), str(x.type)))
+    return Port(str(x.name), _for_one_game(x.shape), dtypes.get(str(x.type), str(x.type)))
+
+
+def _for_one_game(shape: Sequence[Any]) -> tuple[Any, ...]:
+    """Without the batch axis, which must be free: a number there is left, and will not fit the manifest."""
+    return tuple(shape) if not shape or isinstance(shape[0], int) else tuple(shape[1:])
 
 
 def _require_ports(where: str, wanted: Sequence[Port], found: Sequence[Port]) -> None:

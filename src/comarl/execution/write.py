@@ -1,48 +1,29 @@
 """Writing a team's greedy policies to a folder, in a format that outlives the training code."""
 
-import contextlib
 import dataclasses
 import hashlib
-import logging
 import os
 import shutil
-from collections.abc import Callable, Generator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import export
+from typing import NamedTuple
 
 from comarl.algos.base import Policy
-from comarl.errors import ComarlError, missing_extra
+from comarl.errors import ComarlError
 from comarl.execution.manifest import (
-    ACTION,
     ENDINGS,
     MANIFEST,
-    MASK,
-    NEXT,
-    OBSERVATION,
     Format,
     Manifest,
     Member,
     Network,
-    Port,
     is_exported,
     read_manifest,
     to_text,
 )
-from comarl.execution.parameters import parameters
-from comarl.execution.solo import HEADS, Solo, owners, solos
+from comarl.execution.serialise import input_ports, output_ports, serialise
+from comarl.execution.solo import Solo, owners, solos
 from comarl.types import EnvSpec
-
-PLATFORMS = ("cpu", "cuda", "tpu")
-"""Where a StableHLO program may run; policies use nothing that one of them lacks."""
-
-OPSET = 18
-"""ONNX's, of December 2022: the oldest that has all that policies need, for runtimes that are not of this year."""
 
 PACKAGES: dict[Format, tuple[str, ...]] = {
     "onnx": ("comarl", "jax", "jax2onnx", "onnx"),
@@ -87,7 +68,7 @@ def write_team(policy: Policy, spec: EnvSpec, folder: Path, format_: Format, ori
     files = _FileNames(owners(policy), spec.types, format_)
     names = [[files.of(solo, k, len(own)) for k, solo in enumerate(own)] for own in team]
     unique = {name: solo for row, own in zip(names, team, strict=True) for name, solo in zip(row, own, strict=True)}
-    data = {name: _serialise(solo, format_) for name, solo in unique.items()}
+    data = {name: serialise(solo, format_) for name, solo in unique.items()}
     manifest = Manifest(
         format=format_,
         method=origin.method,
@@ -102,26 +83,6 @@ def write_team(policy: Policy, spec: EnvSpec, folder: Path, format_: Format, ori
     )
     _write(folder, {**data, MANIFEST: to_text(manifest).encode()})
     return manifest
-
-
-def input_ports(solo: Solo) -> tuple[Port, ...]:
-    """The carry, the observation and the mask."""
-    return (
-        *(Port(name, x.shape[1:], x.dtype.name) for name, x in solo.initial_carry(1).items()),
-        Port(OBSERVATION, (solo.obs_dim,), "float32"),
-        Port(MASK, (solo.num_actions,), "bool"),
-    )
-
-
-def output_ports(solo: Solo) -> tuple[Port, ...]:
-    """The next carry, the action and what it was chosen by."""
-    names = [*(NEXT + name for name in solo.initial_carry(1)), ACTION, *HEADS[solo.head].grounds]
-    outputs = jax.eval_shape(_flat(solo), *(_form(port, 1) for port in input_ports(solo)))
-    return tuple(Port(name, x.shape[1:], x.dtype.name) for name, x in zip(names, outputs, strict=True))
-
-
-def _form(port: Port, batch: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((batch, *port.shape), np.dtype(port.dtype))
 
 
 def _network(solo: Solo) -> Network:
@@ -159,76 +120,6 @@ class _FileNames(NamedTuple):
         else:
             who = "team" if networks == 1 else f"type_{self.types[solo.agent]}"
         return f"{who}{f'_policy_{which}' if policies > 1 else ''}.{ENDINGS[self.format]}"
-
-
-def _serialise(solo: Solo, format_: Format) -> bytes:
-    match format_:
-        case "onnx":
-            return _to_onnx(solo)
-        case "jax":
-            return _to_stablehlo(solo)
-        case "safetensors":
-            return _to_safetensors(solo)
-
-
-def _flat(solo: Solo) -> Callable[..., tuple[jax.Array, ...]]:
-    """The policy as a function of arrays in the order of the ports."""
-    names = list(solo.initial_carry(1))
-
-    def step(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-        *carry, observation, mask = arrays
-        after, action, grounds = solo(dict(zip(names, carry, strict=True)), observation, mask)
-        # A vector is the action and the last one of the next step; jax2onnx has a single name for one value.
-        apart = (jnp.where(mask, x, 0.0) if x is action else x for x in after.values())
-        return (*apart, action, *grounds.values())
-
-    return step
-
-
-def _to_onnx(solo: Solo) -> bytes:
-    """Through jax2onnx; the graph holds its parameters and names its arrays as the manifest does."""
-    try:
-        with _quiet():
-            from jax2onnx import to_onnx
-    except ImportError as error:
-        raise missing_extra("jax2onnx", "export") from error
-    inputs = [_form(port, "B") for port in input_ports(solo)]
-    with _quiet():
-        model = to_onnx(
-            _flat(solo),
-            inputs,
-            model_name="policy",
-            opset=OPSET,
-            input_names=[port.name for port in input_ports(solo)],
-            output_names=[port.name for port in output_ports(solo)],
-        )
-    return model.SerializeToString()
-
-
-@contextlib.contextmanager
-def _quiet() -> Generator[None]:
-    """onnx_ir warns of the type of the batch axis' length, which is no value of the graph."""
-    logger = logging.getLogger("onnx_ir")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _to_stablehlo(solo: Solo) -> bytes:
-    (batch,) = export.symbolic_shape("B")
-    inputs = [_form(port, batch) for port in input_ports(solo)]
-    return bytes(export.export(jax.jit(_flat(solo)), platforms=PLATFORMS)(*inputs).serialize())
-
-
-def _to_safetensors(solo: Solo) -> bytes:
-    try:
-        from safetensors.numpy import save
-    except ImportError as error:
-        raise missing_extra("safetensors", "export") from error
-    return save(parameters(solo.body), metadata={"format": "comarl"})
 
 
 def _require_free(folder: Path) -> None:
