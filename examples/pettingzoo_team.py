@@ -2,7 +2,7 @@
 
     comarl train qmix --env mpe/simple_spread --run runs/spread
     comarl export runs/spread --out spread
-    pip install comarl[export,pettingzoo]
+    pip install --no-deps comarl && pip install numpy onnxruntime mpe2     # there, in place of all that training needs
     python examples/pettingzoo_team.py spread mpe2.simple_spread_v3 --episodes 100
 
 Trained in JaxMARL's particle world, it acts in another implementation of it: the observations and the actions have the
@@ -11,34 +11,52 @@ same order there, and nothing else has to agree. A world of your own is any modu
 
 import argparse
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import comarl
 
+Choose = Callable[[str, Any, dict[str, Any]], Any]
+"""From an agent's name, observation and info to its action."""
 
-def play(world: Any, team: comarl.ExportedTeam, seed: int) -> float:
-    """The team's return in one episode: the mean over its agents of the summed rewards."""
-    team.reset()
-    members = dict(zip(world.possible_agents, team.agents, strict=True))
+
+def play(world: Any, choose: Choose, seed: int) -> float:
+    """The return of one episode: the mean over the agents of their summed rewards."""
     observations, infos = world.reset(seed=seed)
     total = 0.0
     while world.agents:
-        actions: dict[str, Any] = {}
-        for name in world.agents:
-            # Each agent acts on its own observation and memory; those that have left are not asked.
-            action = members[name].act(flat(observations[name], team), infos[name].get("action_mask"))
-            actions[name] = in_space(action, world.action_space(name))
+        actions = {name: choose(name, observations[name], infos[name]) for name in world.agents}
         observations, rewards, _, _, infos = world.step(actions)
-        total += sum(rewards.values()) / len(members)
+        total += sum(rewards.values()) / len(world.possible_agents)
     return total
+
+
+def play_team(world: Any, team: comarl.ExportedTeam, seed: int) -> float:
+    """Each agent acts on its own observation and memory; those that have left the world are not asked."""
+    members = dict(zip(world.possible_agents, team.agents, strict=True))
+    team.reset()
+
+    def choose(name: str, observation: Any, info: dict[str, Any]) -> Any:
+        space = world.action_space(name)
+        mask = allowed(space, info.get("action_mask"), team.manifest.num_actions)
+        return in_space(members[name].act(flat(observation, team), mask), space)
+
+    return play(world, choose, seed)
 
 
 def flat(observation: Any, team: comarl.ExportedTeam) -> np.ndarray:
     """The observation as one vector, as long as the team was trained with: shorter ones end in zeros."""
     vector = np.asarray(observation, np.float32).reshape(-1)
     return np.pad(vector, (0, max(0, team.manifest.obs_dim - vector.size)))
+
+
+def allowed(space: Any, mask: Any, num_actions: int) -> np.ndarray:
+    """What the agent may do, as long as the team was trained with: the actions or components that it has."""
+    size = int(space.n) if space.shape == () else int(space.shape[0])
+    own = np.ones(size, bool) if mask is None else np.asarray(mask, bool)
+    return np.pad(own, (0, num_actions - size))
 
 
 def in_space(action: np.ndarray, space: Any) -> Any:
@@ -60,8 +78,13 @@ def main() -> None:
     team = comarl.load_policy(args.folder)
     assert isinstance(team, comarl.ExportedTeam), "this is a run: export it first"
     world = importlib.import_module(args.world).parallel_env()
-    returns = [play(world, team, seed) for seed in range(args.episodes)]
-    print(f"{args.world}, {args.episodes} episodes: mean return {np.mean(returns):.2f} (± {np.std(returns):.2f})")
+    for i, name in enumerate(world.possible_agents):
+        world.action_space(name).seed(i)
+    teams = [play_team(world, team, seed) for seed in range(args.episodes)]
+    drawn = [play(world, lambda name, *_: world.action_space(name).sample(), seed) for seed in range(args.episodes)]
+    print(f"{args.world}, mean return of {args.episodes} episodes")
+    for who, returns in (("team", teams), ("random", drawn)):
+        print(f"  {who:6} {np.mean(returns):8.2f} ± {np.std(returns) / np.sqrt(args.episodes):.2f} (standard error)")
 
 
 if __name__ == "__main__":

@@ -224,6 +224,15 @@ def exported() -> Path:
     return folder
 
 
+def test_converting_leaves_nothing_behind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [name for name in dir(jnp) if not name.startswith("_")]
+    before = {name: getattr(jnp, name) for name in names}
+    case: Case = TEAMS["values, normalised, no memory"]()
+    write_team(case.policy, case.spec, tmp_path / "team", "onnx", ORIGIN)
+    assert [name for name in names if getattr(jnp, name) is not before[name]] == []
+    assert caplog.records == []
+
+
 def test_what_act_refuses() -> None:
     team = load_team(exported())
     with pytest.raises(ComarlError, match=r"act takes obs \(3, 5\) and avail \(3, 4\), got \(2, 5\) and \(3, 4\)"):

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from comarl.cli.output import JsonFlag, reporting, showing_progress, table_console
 from comarl.cli.parse import parse
-from comarl.execution.manifest import MANIFEST, Format, Manifest, Port
+from comarl.execution.manifest import MANIFEST, Format, Manifest, port_json
 from comarl.experiments.folder import load_config, require_seed
 from comarl.experiments.methods import require_agents
 
@@ -41,25 +41,29 @@ def export(words: list[str]) -> int:
     require_seed(args.run, config, args.seed)
     with reporting(args.json) as report:
         with showing_progress() as progress:
-            from comarl.execution.write import agents_by_file
             from comarl.experiments.exporting import export_run
 
             progress.say(f"exporting {args.run} …")
             folder, manifest = export_run(args.run, args.format, args.seed, args.out)
         rows = [
-            {"file": str(folder / name), "bytes": (folder / name).stat().st_size, "sha256": digest, "agents": agents}
-            for (name, digest), agents in zip(manifest.files.items(), agents_by_file(manifest).values(), strict=True)
+            {
+                "file": str(folder / name),
+                "bytes": (folder / name).stat().st_size,
+                "sha256": digest,
+                "agents": manifest.agents_of(name),
+            }
+            for name, digest in manifest.files.items()
         ]
-        table_console().print(_table(manifest, rows))
+        print(f"{manifest.method} on {manifest.env}, seed {manifest.seed}: greedy policies as {manifest.format}")
+        table_console().print(_table(rows))
         print(_signature(manifest))
         print(f"wrote {folder / MANIFEST}")
         report(_result(folder, manifest, rows))
     return 0
 
 
-def _table(manifest: Manifest, rows: list[dict[str, Any]]) -> Table:
-    title = f"{manifest.method} on {manifest.env}, seed {manifest.seed}: greedy policies as {manifest.format}"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=SIMPLE_HEAD)
     table.add_column("file", overflow="fold")
     table.add_column("agents")
     table.add_column("bytes", justify="right")
@@ -74,9 +78,6 @@ def _signature(manifest: Manifest) -> str:
 
 
 def _result(folder: Path, manifest: Manifest, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    def ports(all_of_them: tuple[Port, ...]) -> list[dict[str, Any]]:
-        return [{"name": p.name, "shape": list(p.of("B")), "dtype": p.dtype} for p in all_of_them]
-
     return {
         "method": manifest.method,
         "env": manifest.env,
@@ -84,7 +85,7 @@ def _result(folder: Path, manifest: Manifest, rows: list[dict[str, Any]]) -> dic
         "format": manifest.format,
         "folder": str(folder),
         "manifest": str(folder / MANIFEST),
-        "inputs": ports(manifest.inputs),
-        "outputs": ports(manifest.outputs),
+        "inputs": [port_json(port) for port in manifest.inputs],
+        "outputs": [port_json(port) for port in manifest.outputs],
         "files": rows,
     }

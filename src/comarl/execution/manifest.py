@@ -143,6 +143,10 @@ class Manifest:
         """Whether an action is a vector of ``A`` numbers in [-1, 1]."""
         return next(port for port in self.outputs if port.name == ACTION).dtype == "float32"
 
+    def agents_of(self, file: str) -> list[int]:
+        """Whom a file is for."""
+        return [member.agent for member in self.agents if file in member.files]
+
     def _input(self, name: str) -> Port:
         return next(port for port in self.inputs if port.name == name)
 
@@ -172,8 +176,8 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
             {"input": port.name, "output": NEXT + port.name, "shape": list(port.shape), "initial": 0.0}
             for port in manifest.carry
         ],
-        "inputs": [_port_json(port) for port in manifest.inputs],
-        "outputs": [_port_json(port) for port in manifest.outputs],
+        "inputs": [port_json(port) for port in manifest.inputs],
+        "outputs": [port_json(port) for port in manifest.outputs],
         "network": dataclasses.asdict(manifest.network)
         | {"reads": [{"name": name, "size": size} for name, size in features]},
         "agents": [{"agent": m.agent, "type": m.type, "files": list(m.files)} for m in manifest.agents],
@@ -249,7 +253,8 @@ def _from_json(data: Any) -> Manifest:
     )
 
 
-def _port_json(port: Port) -> dict[str, Any]:
+def port_json(port: Port) -> dict[str, Any]:
+    """How a port is said in JSON."""
     return {"name": port.name, "shape": list(port.of("B")), "dtype": port.dtype}
 
 

@@ -74,12 +74,11 @@ def _flat(solo: Solo) -> Callable[..., tuple[jax.Array, ...]]:
 def _to_onnx(solo: Solo) -> bytes:
     """Through jax2onnx; the graph holds its parameters and names its arrays as the manifest does."""
     try:
-        with _quiet():
-            from jax2onnx import to_onnx
+        from jax2onnx import to_onnx
     except ImportError as error:
         raise missing_extra("jax2onnx", "export") from error
     inputs = [_form(port, "B") for port in input_ports(solo)]
-    with _quiet():
+    with _tidy():
         model = to_onnx(
             _flat(solo),
             inputs,
@@ -92,15 +91,16 @@ def _to_onnx(solo: Solo) -> bytes:
 
 
 @contextlib.contextmanager
-def _quiet() -> Generator[None]:
-    """onnx_ir warns of the type of the batch axis' length, which is no value of the graph."""
-    logger = logging.getLogger("onnx_ir")
+def _tidy() -> Generator[None]:
+    """A conversion warns that the length of the batch axis has no type, and leaves ``jnp.cumsum`` replaced."""
+    logger, cumsum = logging.getLogger("onnx_ir"), jnp.cumsum
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
         logger.setLevel(level)
+        jnp.cumsum = cumsum
 
 
 def _to_stablehlo(solo: Solo) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from comarl.algos.base import Policy
@@ -121,7 +122,7 @@ class Solo(eqx.Module):
         if self.use_last_action:
             parts.append(carry[LAST_ACTION])
         if self.agent_ids:
-            own = jnp.eye(self.agent_ids)[self.agent][None]
+            own = np.eye(self.agent_ids, dtype=np.float32)[[self.agent]]  # a constant of the exported program
             parts.append(jnp.broadcast_to(own, (observation.shape[0], self.agent_ids)))
         return jnp.concatenate(parts, axis=-1)
 

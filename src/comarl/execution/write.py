@@ -153,8 +153,3 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
             raise
     except OSError as error:
         raise ComarlError(f"cannot write {folder}: {error.strerror} (choose another folder with --out)") from error
-
-
-def agents_by_file(manifest: Manifest) -> dict[str, list[int]]:
-    """Which agents each file is for."""
-    return {name: [m.agent for m in manifest.agents if name in m.files] for name in manifest.files}
