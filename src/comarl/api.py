@@ -11,8 +11,11 @@ from comarl.algos.base import Policy
 from comarl.envs.base import Env
 from comarl.envs.registry import make_env
 from comarl.errors import ComarlError
+from comarl.execution.manifest import Format
+from comarl.execution.team import checked_step
 from comarl.experiments import runner
 from comarl.experiments.build import build_env
+from comarl.experiments.exporting import export_run
 from comarl.experiments.folder import require_seed
 from comarl.experiments.methods import require_method
 from comarl.experiments.presets import resolve
@@ -76,14 +79,11 @@ class TeamPolicy:
             ComarlError: if the shapes do not fit, or an agent has no available action.
         """
         n, d, a = self.spec.num_agents, self.spec.obs_dim, self.spec.num_actions
-        obs = np.asarray(obs, np.float32)
-        avail = np.ones((n, a), bool) if avail is None else np.asarray(avail, bool)
-        if obs.shape != (n, d) or avail.shape != (n, a):
+        obs, avail = checked_step(obs, avail, (n,), d, a)
+        if obs.ndim > 2:
             raise ComarlError(
-                f"act takes obs {(n, d)} and avail {(n, a)}, got {obs.shape} and {avail.shape} (agents first)"
+                "a run's team plays one game at a time, and an exported one several: here act takes obs [N, D]"
             )
-        if not avail.any(-1).all():
-            raise ComarlError("act needs at least one available action for every agent")
         ts = TimeStep(
             obs=jnp.asarray(obs),
             state=jnp.zeros((self.spec.state_dim,)),  # central information, not used in execution
@@ -98,14 +98,26 @@ class TeamPolicy:
         return np.asarray(action)
 
 
-def load_policy(run: str | Path, seed: int | None = None) -> TeamPolicy:
+def policy_of_run(run: Path, seed: int | None = None) -> TeamPolicy:
     """The trained team of a run folder; of its first seed unless told otherwise.
 
     Raises:
         ComarlError: if the folder holds no finished run, or not that seed.
     """
-    folder = Path(run)
-    config = runner.load_config(folder)
-    seed = require_seed(folder, config, seed)
+    config = runner.load_config(run)
+    seed = require_seed(run, config, seed)
     env = build_env(config)
-    return TeamPolicy(runner.load_policies(folder, config, env)[seed], env.spec)
+    return TeamPolicy(runner.load_policies(run, config, env)[seed], env.spec)
+
+
+def export(run: str | Path, format: Format = "onnx", *, seed: int | None = None, out: str | Path | None = None) -> Path:
+    """Write the greedy policies of a finished run to files that :func:`comarl.load_policy` plays, ``onnx`` without JAX.
+
+    Returns:
+        The folder: ``out``, or ``RUN/exported/FORMAT-seed-K``.
+
+    Raises:
+        ComarlError: if there is no finished run, its agents have no policies of their own, or the package that the
+            format needs is missing.
+    """
+    return export_run(Path(run), format, seed, None if out is None else Path(out))[0]

@@ -181,3 +181,15 @@ def test_recurrent_weights_are_drawn_from_the_width_of_the_memory(kind: CellKind
 def test_names_of_the_kinds() -> None:
     classes = [type(make_cell(kind, 1, 1, key=KEY)) for kind in KINDS]
     assert classes == [GRU, LSTM, Feedforward]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scanning_is_stepping_where_no_episode_begins(kind: CellKind) -> None:
+    cell = make_cell(kind, IN, H, key=KEY)
+    gates, state = cell.project(X), state_of(cell, 0.3)
+    end, want = cell.scan(state, gates, jnp.zeros(T, bool))
+    for t in range(T):
+        state, got = cell.step(state, gates[t])
+        np.testing.assert_allclose(got, want[t], rtol=1e-5, atol=1e-6)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(end), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

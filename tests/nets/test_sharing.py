@@ -38,6 +38,7 @@ def test_each_agent_is_mapped_by_its_own_module(sharing: Sharing) -> None:
         k = None if shared.owner is None else shared.owner[i]
         module = shared.module if k is None else jax.tree.map(lambda w, k=k: w[k], shared.module)
         np.testing.assert_allclose(got[:, i], module(X[:, i]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(shared.of(i).weight, module.weight)
 
 
 def test_agents_have_different_parameters_unless_they_share() -> None:

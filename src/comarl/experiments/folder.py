@@ -68,7 +68,7 @@ def claim_folder(config: RunConfig) -> Path:
                 raise ComarlError(_occupied(folder, config))
             for name in FILES[1:]:
                 (folder / name).unlink(missing_ok=True)
-            for path in (*folder.glob("seed_*"), folder / "tensorboard"):
+            for path in (*folder.glob("seed_*"), folder / "tensorboard", folder / "exported"):
                 shutil.rmtree(path, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", to_json(config))

@@ -210,6 +210,16 @@ def require_others(env: str, agents: int, infer_policies: bool) -> None:
         raise ComarlError(f"--infer-policies guesses what other agents do, and {env} has a single one: leave it out")
 
 
+def require_agents(name: str) -> None:
+    """Refuse a method whose agents do not act apart.
+
+    Raises:
+        ComarlError: for the central reference.
+    """
+    if name == "joint":
+        raise ComarlError("'joint' chooses one joint action from all observations: it has no agents that act apart")
+
+
 def require_learner(name: str, learner: str) -> None:
     """Refuse a learner that the method makes no sense with.
 

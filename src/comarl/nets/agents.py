@@ -64,13 +64,24 @@ class Body(eqx.Module):
         self, memory: Any, x: Float[Array, "T *batch inputs"], first: Bool[Array, "T *shorter"]
     ) -> tuple[Any, Utilities]:
         """Memory after and utilities at each of ``T`` steps."""
+        memory, hidden = self.cell.scan(memory, self._gates(x), first)
+        return memory, self._utilities(hidden)
+
+    def step(self, memory: Any, x: Float[Array, "*batch inputs"]) -> tuple[Any, Utilities]:
+        """The same for one step within an episode, without a loop over time."""
+        memory, hidden = self.cell.step(memory, self._gates(x))
+        return memory, self._utilities(hidden)
+
+    def _gates(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch gates"]:
         encoded = self.encoder(x)
         if self.norms is not None:
             encoded = self.norms[0](encoded)
-        memory, hidden = self.cell.scan(memory, self.cell.project(jax.nn.relu(encoded)), first)
+        return self.cell.project(jax.nn.relu(encoded))
+
+    def _utilities(self, hidden: Float[Array, "*batch H"]) -> Utilities:
         if self.norms is not None:
             hidden = self.norms[1](hidden)
-        return memory, Utilities(self.head(hidden), hidden)
+        return Utilities(self.head(hidden), hidden)
 
 
 class AbstractAgent(eqx.Module):

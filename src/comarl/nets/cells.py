@@ -30,6 +30,10 @@ class AbstractCell(eqx.Module):
         """The part of the computation that needs no memory."""
 
     @abc.abstractmethod
+    def step(self, state: Any, gates: Float[Array, "*batch gates"]) -> tuple[Any, Float[Array, "*batch H"]]:
+        """One step within an episode: the new memory and the output."""
+
+    @abc.abstractmethod
     def scan(
         self, state: Any, gates: Float[Array, "T *batch gates"], first: Bool[Array, "T *shorter"]
     ) -> tuple[Any, Float[Array, "T *batch H"]]:
@@ -50,6 +54,9 @@ class Feedforward(AbstractCell):
 
     def project(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch gates"]:
         return jax.nn.relu(self.linear(x))
+
+    def step(self, state: tuple[()], gates: Float[Array, "*batch gates"]) -> tuple[tuple[()], Float[Array, "*batch H"]]:
+        return state, gates
 
     def scan(
         self, state: tuple[()], gates: Float[Array, "T *batch gates"], first: Bool[Array, "T *shorter"]
@@ -80,6 +87,12 @@ class GRU(AbstractCell):
     def project(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch gates"]:
         return self.input_map(x)
 
+    def step(
+        self, state: Float[Array, "*batch H"], gates: Float[Array, "*batch gates"]
+    ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]]:
+        h, _ = _gru_step(self.recurrent_weight, self.candidate_bias, state, *jnp.split(gates, 3, axis=-1))
+        return h, h
+
     def scan(
         self, state: Float[Array, "*batch H"], gates: Float[Array, "T *batch gates"], first: Bool[Array, "T *shorter"]
     ) -> tuple[Float[Array, "*batch H"], Float[Array, "T *batch H"]]:
@@ -107,6 +120,15 @@ class LSTM(AbstractCell):
     def project(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch gates"]:
         return self.input_map(x)
 
+    def step(
+        self, state: tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]], gates: Float[Array, "*batch gates"]
+    ) -> tuple[tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]], Float[Array, "*batch H"]]:
+        h, c = state
+        i, f, g, o = jnp.split(gates + h @ self.recurrent_weight, 4, axis=-1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+
     def scan(
         self,
         state: tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]],
@@ -118,10 +140,7 @@ class LSTM(AbstractCell):
         ) -> tuple[tuple[Array, Array], Float[Array, "*batch H"]]:
             gates, first = x
             h, c = (_cleared(part, first) for part in state)
-            i, f, g, o = jnp.split(gates + h @ self.recurrent_weight, 4, axis=-1)
-            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            h = jax.nn.sigmoid(o) * jnp.tanh(c)
-            return (h, c), h
+            return self.step((h, c), gates)
 
         return jax.lax.scan(step, state, (gates, first))
 
@@ -152,17 +171,17 @@ def gru_scan(
     """
 
     def step(h: Array, x: tuple[Array, ...]) -> tuple[Array, Array]:
-        new, _ = _gru_step(weight, bias, h, *x)
+        *gates, first = x
+        new, _ = _gru_step(weight, bias, _cleared(h, first), *gates)
         return new, new
 
     return jax.lax.scan(step, h0, (*jnp.split(gates, 3, axis=-1), first))[1]
 
 
 def _gru_step(
-    weight: Array, bias: Array, h: Array, x_r: Array, x_z: Array, x_n: Array, first: Array
+    weight: Array, bias: Array, h: Array, x_r: Array, x_z: Array, x_n: Array
 ) -> tuple[Array, tuple[Array, ...]]:
     """The new memory, and what its gradient needs."""
-    h = _cleared(h, first)
     h_r, h_z, h_n = jnp.split(h @ weight, 3, axis=-1)
     h_n = h_n + bias.reshape((1,) * (h_n.ndim - 1) + bias.shape)
     r, z = jax.nn.sigmoid(x_r + h_r), jax.nn.sigmoid(x_z + h_z)
@@ -172,7 +191,8 @@ def _gru_step(
 
 def _gru_forward(weight: Array, bias: Array, h0: Array, gates: Array, first: Array) -> tuple[Array, Any]:
     def step(h: Array, x: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
-        new, saved = _gru_step(weight, bias, h, *x)
+        *gates, first = x
+        new, saved = _gru_step(weight, bias, _cleared(h, first), *gates)
         return new, (new, *saved)
 
     _, (out, *saved) = jax.lax.scan(step, h0, (*jnp.split(gates, 3, axis=-1), first))

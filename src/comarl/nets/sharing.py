@@ -55,3 +55,10 @@ class Shared(eqx.Module, Generic[M]):
         owner = jnp.asarray(self.owner)
         stacked = jax.tree.map(lambda w: w[owner], self.module)
         return functools.partial(jax.vmap(f, in_axes=(0, *in_axes), out_axes=out_axes), stacked)
+
+    def of(self, agent: int) -> M:
+        """One agent's own module, as if it were alone."""
+        if self.owner is None:
+            return self.module
+        owner = self.owner[agent]
+        return jax.tree.map(lambda w: w[owner], self.module)

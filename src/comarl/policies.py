@@ -1,0 +1,33 @@
+"""Trained teams that act, of run folders and of exported ones. JAX is imported only where a team needs it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from comarl.errors import ComarlError
+from comarl.execution.manifest import is_exported
+from comarl.execution.team import ExportedTeam, load_team
+
+if TYPE_CHECKING:
+    from comarl.api import TeamPolicy
+
+
+def load_policy(run: str | Path, seed: int | None = None) -> "TeamPolicy | ExportedTeam":
+    """The trained team of a run folder, or of a folder that ``comarl export`` wrote; both act greedily.
+
+    Args:
+        run: the folder.
+        seed: which seed of a run; its first if left out. An exported folder holds a single one.
+
+    Raises:
+        ComarlError: if the folder holds no finished run, or not that seed; or if an exported team is not as it was
+            written, or the package that plays it is missing.
+    """
+    folder = Path(run)
+    if not is_exported(folder):
+        from comarl.api import policy_of_run
+
+        return policy_of_run(folder, seed)
+    team = load_team(folder)
+    if seed is not None and seed != team.manifest.seed:
+        raise ComarlError(f"{folder} has the seed {team.manifest.seed} alone, not {seed}")
+    return team
