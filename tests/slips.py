@@ -439,7 +439,7 @@ SLIPS = [
         "execution/test_agreement.py::test_every_format_acts_as_training_does[logits, per agent]",
         "execution/solo.py",
         "after[LAST_ACTION] = action_features(action, self.num_actions)",
-        "after[LAST_ACTION] = carry[LAST_ACTION]",
+        "after[LAST_ACTION] = 0.5 * action_features(action, self.num_actions)",
         "the last action",
     ),
     Fault(
@@ -451,8 +451,8 @@ SLIPS = [
     Fault(
         "execution/test_manifest.py::test_a_link_out_of_the_folder_is_not_followed",
         "execution/manifest.py",
-        "path.resolve().parent != folder.resolve()",
-        "path.parent != folder",
+        "path.is_symlink() or",
+        "path.parent != folder or",
     ),
     Fault(
         "execution/test_manifest.py::test_an_onnx_graph_that_asks_for_another_file",

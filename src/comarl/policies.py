@@ -24,8 +24,11 @@ def load_policy(run: str | Path, seed: int | None = None) -> "TeamPolicy | Expor
     """
     folder = Path(run)
     if not is_exported(folder):
-        from comarl.api import policy_of_run
-
+        try:
+            from comarl.api import policy_of_run
+        except ImportError as error:
+            what = f"{folder} holds no exported team, and a run plays in JAX ({error})"
+            raise ComarlError(f"{what}: install it, or export the run with 'comarl export'") from error
         return policy_of_run(folder, seed)
     team = load_team(folder)
     if seed is not None and seed != team.manifest.seed:

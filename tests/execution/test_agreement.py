@@ -244,6 +244,10 @@ def test_what_act_refuses() -> None:
     team.act(np.zeros((2, N, D)))
     with pytest.raises(ComarlError, match=r"call reset\(\) where episodes begin"):
         team.act(np.zeros((3, N, D)))
+    with pytest.raises(ComarlError, match="agent 1 has 1 policies, counted from 0, and not 1"):
+        team.reset([0, 1, 0])
+    with pytest.raises(ComarlError, match="a choice for each of 3 agents, got 2"):
+        team.reset([0, 0])
 
 
 @pytest.mark.parametrize("format_", ["onnx", "safetensors"])

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -159,7 +160,10 @@ def test_a_link_out_of_the_folder_is_not_followed(made: dict[str, Path], tmp_pat
     folder = shutil.copytree(made["onnx"], tmp_path / "team")
     shutil.move(folder / "team.onnx", tmp_path / "elsewhere")
     (folder / "team.onnx").symlink_to(tmp_path / "elsewhere")
-    assert "leads out of the folder" in refusal(folder)
+    assert refusal(folder) == f"{folder / 'team.onnx'} is no plain file: nothing outside of the folder is read"
+    (folder / "team.onnx").unlink()
+    os.mkfifo(folder / "team.onnx")
+    assert "is no plain file" in refusal(folder)
 
 
 def _port(which: str, **changes: Any) -> Callable[[dict[str, Any]], Any]:
@@ -170,7 +174,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "newer": (lambda m: m.update(comarl_policy=2), "it is of version 2, and this comarl reads 1"),
     "not even a version": (lambda m: m.update(comarl_policy=True), "'True' is no int"),
     "another format": (lambda m: m.update(format="pickle"), "'pickle' is none of onnx, jax, safetensors"),
-    "nothing missing": (lambda m: m.pop("agents"), "'agents'"),
+    "nothing missing": (lambda m: m.pop("agents"), "it has no 'agents'"),
     "no agents": (lambda m: m.update(agents=[]), "it has no agents"),
     "agents out of order": (lambda m: m["agents"].reverse(), "agent 0 is not in its place"),
     "a huge carry": (_port("memory", shape=["B", 2**40]), "is no size"),

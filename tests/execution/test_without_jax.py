@@ -66,6 +66,30 @@ def test_five_lines(team: Path, tmp_path: Path) -> None:
     assert run_without(TRAINING, str(script)) == want
 
 
+REFUSED = """\
+import comarl
+for folder in {folders!r}:
+    try:
+        comarl.load_policy(folder)
+    except comarl.ComarlError as error:
+        print(error)
+"""
+
+
+def test_what_needs_jax_says_so(tmp_path: Path) -> None:
+    policy = StochasticPolicy(Agent(SPREAD, key=jax.random.key(0), hidden=2, agent_id=False))
+    folders = [str(tmp_path / name) for name in ("jax", "safetensors", "run")]
+    for format_ in ("jax", "safetensors"):
+        write_team(policy, SPREAD, tmp_path / format_, format_, Origin("ippo", "x", 0))
+    script = tmp_path / "play.py"
+    script.write_text(REFUSED.format(folders=folders))
+    program, parameters, run = run_without(TRAINING, str(script)).splitlines()
+    assert program.startswith(f"{folders[0]}/team.stablehlo plays in JAX (")
+    assert parameters.startswith(f"{folders[1]}/team.safetensors plays in JAX (")
+    assert program.endswith("): install it, or export the team with --format onnx")
+    assert run.startswith(f"{folders[2]} holds no exported team, and a run plays in JAX (")
+
+
 def test_the_pettingzoo_example(team: Path) -> None:
     words = (str(ROOT / "examples" / "pettingzoo_team.py"), str(team), "mpe2.simple_spread_v3", "--episodes", "2")
     out = run_without(TRAINING, *words)

@@ -207,7 +207,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return _from_json(data)
     except (_UnfitError, KeyError, TypeError) as error:
-        raise ComarlError(f"{path} is not an exported team's: {error} (export it again)") from error
+        what = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ComarlError(f"{path} is not an exported team's: {what} (export it again)") from error
 
 
 def read_file(folder: Path, manifest: Manifest, name: str) -> bytes:
@@ -217,9 +218,10 @@ def read_file(folder: Path, manifest: Manifest, name: str) -> bytes:
         ComarlError: if it is missing, is not in the folder itself, or is not what was written.
     """
     path = folder / name
+    # Its name leads nowhere else; a link could, and a pipe would never end.
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ComarlError(f"{path} is no plain file: nothing outside of the folder is read")
     try:
-        if path.resolve().parent != folder.resolve():
-            raise ComarlError(f"{path} leads out of the folder: nothing outside of it is read")
         data = path.read_bytes()
     except OSError as error:
         raise ComarlError(f"cannot read {path}: {error.strerror} (export the team again)") from error

@@ -39,8 +39,10 @@ def load_program(manifest: Manifest, agent: int, data: bytes, where: str) -> Pro
         case "jax":
             return JaxProgram(manifest, data, where)
         case "safetensors":
-            from comarl.execution.parameters import ParameterProgram
-
+            try:
+                from comarl.execution.parameters import ParameterProgram
+            except ImportError as error:
+                raise _needs_jax(where, error) from error
             return ParameterProgram(manifest, agent, data, where)
 
 
@@ -82,7 +84,7 @@ class JaxProgram:
             import jax
             from jax import export
         except ImportError as error:
-            raise ComarlError(f"{where} runs in JAX: pip install jax, or export with --format onnx") from error
+            raise _needs_jax(where, error) from error
         try:
             exported = export.deserialize(bytearray(data))
             text = exported.mlir_module()
@@ -105,6 +107,10 @@ class JaxProgram:
         """One step of ``B`` games."""
         outputs = self._call(*(inputs[name] for name in self._inputs))
         return {name: np.asarray(x) for name, x in zip(self._outputs, outputs, strict=True)}
+
+
+def _needs_jax(where: str, error: ImportError) -> ComarlError:
+    return ComarlError(f"{where} plays in JAX ({error}): install it, or export the team with --format onnx")
 
 
 def _onnx_port(x: Any) -> Port:

@@ -60,7 +60,13 @@ class ExportedAgent:
         return len(self._programs)
 
     def reset(self, choice: int = 0) -> None:
-        """Forget everything, for an episode begins; follow that one of its policies."""
+        """Forget everything, for an episode begins; follow that one of its policies.
+
+        Raises:
+            ComarlError: if it has not so many.
+        """
+        if not 0 <= choice < self.choices:
+            raise ComarlError(f"agent {self.index} has {self.choices} policies, counted from 0, and not {choice}")
         self._program = self._programs[choice]
         self._carry: dict[str, np.ndarray] | None = None
 
@@ -113,9 +119,15 @@ class ExportedTeam:
 
         Args:
             choices: which of its policies each agent follows; drawn if left out. Only ``--sub-policies`` give several.
+
+        Raises:
+            ComarlError: if an agent has not so many, or it is not one for each agent.
         """
-        drawn = (int(self._rng.integers(agent.choices)) for agent in self.agents)
-        for agent, choice in zip(self.agents, drawn if choices is None else choices, strict=True):
+        if choices is None:
+            choices = [int(self._rng.integers(agent.choices)) for agent in self.agents]
+        if len(choices) != len(self.agents):
+            raise ComarlError(f"reset takes a choice for each of {len(self.agents)} agents, got {len(choices)}")
+        for agent, choice in zip(self.agents, choices, strict=True):
             agent.reset(choice)
 
     def act(self, obs: Any, avail: Any = None) -> np.ndarray:
