@@ -95,3 +95,10 @@ always_raising, always_killing = (functools.partial(Faulty, fault, 1) for fault 
 def unmakeable() -> Any:
     """Cannot be made."""
     raise OSError("the game is not installed")
+
+
+class Stuck(Diary):
+    """Can be made and begun, and no step can be taken."""
+
+    def step(self, action: np.ndarray) -> Percept:
+        raise RuntimeError("the door is stuck")

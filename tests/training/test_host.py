@@ -86,7 +86,7 @@ def test_both_drivers_give_the_same_bits(name: str) -> None:
         assert_same(on_device.actors._replace(env=()), on_host.actors._replace(env=()))
         assert_same(device_log, host_log)
     moved = jax.tree.map(lambda x, y: (np.asarray(x) != np.asarray(y)).any(), start, jax.device_get(on_host.learner))
-    assert np.mean(jax.tree.leaves(moved)) > 0.9
+    assert np.mean(jax.tree.leaves(moved)) > 0.7
 
 
 # A Python environment.
@@ -185,3 +185,19 @@ def _python(function: str, workers: int) -> PythonEnvs:
     envs = make_env(f"tests.envs.python_envs:{function}", workers)
     assert isinstance(envs, PythonEnvs)
     return envs
+
+
+@pytest.mark.parametrize("sharing", ["shared", "agent", "type"])
+def test_agents_of_three_kinds_train(sharing: str) -> None:
+    """Three sizes of observations and actions, and agents who come and go."""
+    envs = make_env("tests.envs.adapters.test_pettingzoo:Relay", workers=0)
+    assert isinstance(envs, PythonEnvs)
+    driver = host_driver(envs, "vdn", sharing=sharing, eval_every=48)
+    start = driver.init(0)
+    before = jax.device_get(start.learner.online)
+    run, log = driver.chunk(start)
+    assert np.isfinite(log.metrics["loss"]).all()
+    np.testing.assert_array_equal(log.evaluation.returns, np.tile([2, 8, 9], (8, 1)))
+    moved = jax.tree.map(lambda x, y: (x != np.asarray(y)).any(), before, run.learner.online)
+    assert all(jax.tree.leaves(moved))
+    driver.close()

@@ -161,7 +161,7 @@ class Processes(HostEnv):
         """Write down how to come to where the environments now are."""
         board, at = self._board, self._at
         first = board.active & board.first
-        at.seeds[first], at.length[first] = seeds[first], 0
+        at.seeds[first], at.length[first], at.actions[first] = seeds[first], 0, 0
         went = np.flatnonzero(board.active & ~board.first)
         at.actions[went, at.length[went]] = board.action[went]
         at.length[went] += 1

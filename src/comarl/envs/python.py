@@ -61,7 +61,7 @@ class PythonEnv(abc.ABC):
 
 def seed_of(words: np.ndarray) -> int:
     """The number of 31 bits that an environment is seeded with, of the two words ``[2]`` of a driver's key."""
-    return int(words[0] ^ words[1]) >> 1
+    return int(words[0] ^ words[1]) & 0x7FFFFFFF
 
 
 def require_sound(percept: Percept, spec: EnvSpec) -> None:

@@ -68,13 +68,16 @@ class HostPlayer:
         episode, following = np.arange(env.count), env.count
         results = _no_results(self._episodes, env)
         active, length = np.ones(env.count, bool), np.zeros(env.count, np.int32)
+        cuts = np.zeros(env.count, np.uint32)
         ts = env.reset(self._begins[episode])
         returns = np.zeros_like(ts.reward)
         carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (env.count, *x.shape)), policy.initial_carry())
         while active.any():
             carry, action, seeds = self._act(policy, carry, ts, episode, length)
             seeds = np.where(ts.last[:, None], self._begins[episode], seeds)
-            ts = env.step(np.asarray(action), seeds, active)
+            seeds[:, 1] += cuts  # or the episode would begin, and fail, in the same way again
+            before, ts = ts, env.step(np.asarray(action), seeds, active)
+            cuts = np.where(ts.last, 0, cuts + (ts.first & ~before.last)).astype(np.uint32)
             returns, length = counted(ts, returns, length)
             ended = np.flatnonzero(ts.last & active)
             _write(results, episode[ended], ended, returns, length, env)

@@ -26,7 +26,6 @@ class Relay:
     max_cycles = 4
 
     def __init__(self) -> None:
-        seen = spaces.Tuple([spaces.Box(0, 9, (1,)), spaces.Discrete(3)])
         self.seen = {
             "scout_0": spaces.Box(-1, 1, (2, 1)),
             "runner_0": spaces.Dict(
@@ -74,7 +73,6 @@ class Relay:
         """Nothing."""
 
     def _look(self) -> dict[str, Any]:
-        seen = (np.array([self.time]), self.time % 3)
         whole: dict[str, Any] = {
             "scout_0": np.array([[0.5], [-0.5]]),
             "runner_0": {

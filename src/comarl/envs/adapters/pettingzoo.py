@@ -71,8 +71,9 @@ def adapt(name: str, env: Any, *, opposed: bool = False) -> PythonEnv:
         name: the name in the registry.
         env: a ``ParallelEnv`` or an ``AECEnv``. One of the latter that says it is parallelisable is played as if it
             were the former, any other turn by turn.
-        opposed: whether some agents gain what others lose.
+        opposed: whether some agents gain what others lose; an environment may also say so in ``metadata["opposed"]``.
     """
+    opposed = opposed or bool(getattr(env, "metadata", {}).get("opposed"))
     if not hasattr(env, "agent_iter"):
         return ParallelTeam(name, env, opposed=opposed)
     if getattr(env, "metadata", {}).get("is_parallelizable"):
@@ -131,7 +132,7 @@ class PettingZooTeam(PythonEnv):
         return self._actions[agent].native(action[self._names.index(agent)])
 
     def _percept(
-        self, seen: dict[Any, Any], infos: dict[Any, Any], reward: dict[Any, float], *ends: bool, acting: set[Any]
+        self, seen: dict[Any, Any], infos: dict[Any, Any], reward: dict[Any, Any], *ends: bool, acting: set[Any]
     ) -> Percept:
         """What is perceived when those ``acting`` are asked next."""
         spec = self.spec
@@ -196,7 +197,7 @@ class TurnTeam(PettingZooTeam):
             env.step(None)
         return self._look({a: reward.get(a, 0.0) for a in there}, ends)
 
-    def _look(self, reward: dict[Any, float], ends: list[bool]) -> Percept:
+    def _look(self, reward: dict[Any, Any], ends: list[bool]) -> Percept:
         env = self._env
         seen = {agent: env.observe(agent) for agent in env.agents}
         over = not env.agents
