@@ -1,5 +1,6 @@
 """The host driver: with an environment written in JAX it is the on-device driver, bit for bit; faults cut episodes."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,9 @@ from comarl.envs.adapters.stepped import SteppedEnvs
 from comarl.envs.base import Env, Hosted, HostEnv, make_timestep
 from comarl.envs.processes import PythonEnvs
 from comarl.envs.registry import make_env
+from comarl.errors import ComarlError
 from comarl.experiments.build import build_driver
-from comarl.experiments.config import RunConfig, with_settings
+from comarl.experiments.config import RunConfig, check, with_settings
 from comarl.training.baselines import RandomPolicy
 from comarl.training.evaluate import evaluation_keys, play
 from comarl.training.host import HostDriver, HostSeeds
@@ -158,6 +160,54 @@ def test_seeds_are_what_they_are_alone(diary: HostDriver) -> None:
         run, log = diary.chunk(run)
         assert_same(log, logs[2, chunk])
     assert_same(programs.state(2).learner, run.learner)
+
+
+# Asynchronously.
+
+
+def test_collecting_does_not_wait_for_learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second iteration is collected before the first update has come to its end; all are learned from, in order."""
+    driver = host_driver(_python("Diary", 0), eval_every=96, asynchronous=True)
+    learn, collect, begun, learned = driver._learn, driver.collect, threading.Semaphore(0), []
+
+    def slow_learn(*now: Any) -> Any:
+        assert begun.acquire(timeout=60)
+        learned.append(int(now[3]))
+        return learn(*now)
+
+    def told_collect(*now: Any) -> Any:
+        if told_collect.calls:
+            begun.release()
+        told_collect.calls += 1
+        if told_collect.calls == driver.iterations:
+            begun.release()
+        return collect(*now)
+
+    told_collect.calls = 0  # pyright: ignore[reportFunctionMemberAccess]
+    monkeypatch.setattr(driver, "_learn", slow_learn)
+    monkeypatch.setattr(driver, "collect", told_collect)
+    run, log = driver.chunk(driver.init(3))
+    assert learned == [0, 1, 2, 3]
+    assert int(run.iteration) == 4
+    assert np.isfinite(log.metrics["loss"]).all()
+    ts: Any = jax.device_get(run.memory.data.ts)
+    assert_same(jax.tree.map(lambda x: x[:3, -1], ts), jax.tree.map(lambda x: x[1:4, 0], ts))
+    driver.close()
+
+
+def test_an_error_of_the_actor_reaches_the_learner() -> None:
+    driver = host_driver(_python("Stuck", 0), eval_every=96, asynchronous=True)
+    threads = threading.active_count()
+    with pytest.raises(ComarlError, match="the door is stuck"):
+        driver.chunk(driver.init(3))
+    assert threading.active_count() == threads
+
+
+def test_who_cannot_be_asynchronous() -> None:
+    with pytest.raises(ComarlError, match="asynchronous=True: ppo learns from what its latest policy did"):
+        check(with_settings(RunConfig(method="mappo"), {"asynchronous": True, "learner": "ppo"}))
+    with pytest.raises(ComarlError, match="probe/lottery is compiled together with the learner"):
+        make_driver(Lottery(), asynchronous=True)
 
 
 # Evaluation.

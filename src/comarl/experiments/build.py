@@ -20,6 +20,7 @@ from comarl.algos.relaxed import GumbelDraw, Relaxed, SoftDraw, Tanh
 from comarl.envs.base import Env, Hosted, require_jax
 from comarl.envs.registry import make_env
 from comarl.envs.wrappers import OneAgent
+from comarl.errors import ComarlError
 from comarl.experiments.config import AgentConfig, LearnerConfig, MixerConfig, PolicyConfig, RunConfig
 from comarl.experiments.methods import METHODS, require_actions, require_common_interest, require_others
 from comarl.memory.base import Memory
@@ -413,4 +414,8 @@ def build_driver(config: RunConfig, env: Env | Hosted) -> OnDevice | HostDriver:
         "iterations": _chunk(config.steps, config.eval_every, per_iteration),
         "episodes": config.eval_episodes,
     }
-    return HostDriver(env, learner, **sizes) if isinstance(env, Hosted) else OnDevice(env, learner, **sizes)
+    if isinstance(env, Hosted):
+        return HostDriver(env, learner, **sizes, asynchronous=config.asynchronous)
+    if config.asynchronous:
+        raise ComarlError(f"asynchronous=True: {env.spec.name} is compiled together with the learner (leave it out)")
+    return OnDevice(env, learner, **sizes)

@@ -199,6 +199,9 @@ class RunConfig:
     """Steps collected per environment and iteration; the length of a replayed sequence."""
     workers: int = 2
     """Processes that step a Python environment; 0 steps it in the learner's own. The result does not depend on it."""
+    asynchronous: bool = False
+    """Python environments, replay: collect while learning from what came before, with a policy that lags behind.
+    The same seed does not give the same result again."""
     eval_every: int = 100_000
     """Environment steps between evaluations."""
     eval_episodes: int = 128
@@ -318,6 +321,11 @@ def check(config: RunConfig) -> None:
     if learner.learning_starts >= config.steps:
         raise ComarlError(
             f"learning_starts={learner.learning_starts} is not below steps={config.steps}: nothing would be learned"
+        )
+    if config.asynchronous and learner.learner != "replay":
+        raise ComarlError(
+            f"asynchronous=True: {learner.learner} learns from what its latest policy did, which would lag behind "
+            "(use --learner replay or --no-asynchronous)"
         )
     _check_onpolicy(config)
     _check_part(config)

@@ -1,8 +1,11 @@
 """The host driver: collect from environments that Python steps; learn and evaluate as on the device."""
 
+import contextlib
+import queue
+import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +29,21 @@ from comarl.training.ondevice import (
 from comarl.training.players import HostPlayer, counted
 from comarl.types import Action, TimeStep, Trajectory
 
+AHEAD = 2
+"""So many iterations may be collected before they are learned from."""
+
+Row = tuple[dict[str, Array], Finished, Faults]
+"""What an iteration reports."""
+
+
+class Collected(NamedTuple):
+    """What an iteration has collected, with how many episodes were dropped meanwhile."""
+
+    actors: Actors
+    trajectory: Trajectory
+    finished: Finished
+    dropped: int
+
 
 class HostDriver:
     """Runs environments that Python steps in turn with the policy, and the learner after each iteration.
@@ -45,17 +63,31 @@ class HostDriver:
         length: ``T``, transitions collected per environment and iteration.
         iterations: iterations per chunk; each chunk ends with an evaluation.
         episodes: episodes per evaluation.
+        asynchronous: collect in a thread, with whatever policy is the latest, while learning goes on from what was
+            collected before. How far the policy lags depends on the machine's load, so that the same seed does
+            **not** give the same result again. For algorithms that learn from replay.
     """
 
-    def __init__(self, env: Hosted, learner: Learner, *, num_envs: int, length: int, iterations: int, episodes: int):
-        self.env, self.learner = env, learner
+    def __init__(
+        self,
+        env: Hosted,
+        learner: Learner,
+        *,
+        num_envs: int,
+        length: int,
+        iterations: int,
+        episodes: int,
+        asynchronous: bool = False,
+    ):
+        self.env, self.learner, self._asynchronous = env, learner, asynchronous
         self.num_envs, self.length, self.iterations, self.episodes = num_envs, length, iterations, episodes
         self._player = HostPlayer(env, episodes)
         self._running: dict[int, _Running] = {}
         self._begin = jax.jit(lambda seed, ts: begin_run(learner, seed, (), ts, length))
         self._first_seeds = jax.jit(lambda seed: jax.random.key_data(first_keys(seed, num_envs)[1]))
         self._policy = jax.jit(lambda state, iteration: learner.algorithm.policy(state, iteration * num_envs * length))
-        self._keys = jax.jit(self._iteration_keys)
+        self._collect_keys = jax.jit(self._keys_of)
+        self._learn_key = jax.jit(lambda seed, iteration: iteration_keys(seed, iteration)[1])
         self._act = jax.jit(_act)
         self._learn = jax.jit(learner.step, donate_argnums=(0, 1))
 
@@ -76,9 +108,10 @@ class HostDriver:
         seed = int(run.seed)
         running = self._running[seed] = self._running.get(seed) or _Running(self.env.start(self.num_envs))
         running.enter(run.actors.env)
-        rows: list[tuple[Any, Finished, Faults]] = []
-        for _ in range(self.iterations):
-            run, row = self._iterate(run, running.env)
+        rows: list[Row] = []
+        move = self._iterate_ahead if self._asynchronous else self._iterate
+        for after, row in move(run, running.env):
+            run = after
             rows.append(row)
         policy = self._policy(run.learner, run.iteration)
         metrics, finished, faults = jax.tree.map(lambda *x: np.stack(x), *jax.device_get(rows))
@@ -92,15 +125,63 @@ class HostDriver:
             running.env.close()
         self._running.clear()
 
-    def _iterate(self, run: RunState, env: HostEnv) -> tuple[RunState, tuple[Any, Finished, Faults]]:
-        act_keys, seeds, learn_key = self._keys(run.seed, run.iteration)
-        policy = self._policy(run.learner, run.iteration)
+    def _iterate(self, run: RunState, env: HostEnv) -> Iterator[tuple[RunState, Row]]:
+        """The state after each iteration: collect with the current policy, then learn."""
+        for _ in range(self.iterations):
+            policy = self._policy(run.learner, run.iteration)
+            run, row = self._learn_from(run, self._collect(policy, run, env))
+            yield run, row
+
+    def _iterate_ahead(self, run: RunState, env: HostEnv) -> Iterator[tuple[RunState, Row]]:
+        """The same while another thread collects, at most ``AHEAD`` iterations before they are learned from."""
+        latest = [self._latest_policy(run)]
+        collected: queue.Queue[Collected | BaseException] = queue.Queue(AHEAD)
+        stopping = threading.Event()
+
+        def act(at: RunState) -> None:
+            try:
+                for _ in range(self.iterations):
+                    if stopping.is_set():
+                        return
+                    new = self._collect(latest[0], at, env)
+                    collected.put(new)
+                    at = at._replace(actors=new.actors, iteration=at.iteration + 1)
+            except BaseException as error:  # it is raised in the learner's thread
+                collected.put(error)
+
+        thread = threading.Thread(target=act, args=(run._replace(learner=None, memory=None),), daemon=True)
+        thread.start()
+        try:
+            for _ in range(self.iterations):
+                new = collected.get()
+                if isinstance(new, BaseException):
+                    raise new
+                run, row = self._learn_from(run, new)
+                latest[0] = self._latest_policy(run)
+                yield run, row
+        finally:
+            stopping.set()
+            while thread.is_alive():
+                with contextlib.suppress(queue.Empty):
+                    collected.get(timeout=0.01)
+
+    def _latest_policy(self, run: RunState) -> Policy:
+        # Arrays of its own: learning gives up those of the state.
+        return jax.tree.map(jnp.copy, self._policy(run.learner, run.iteration))
+
+    def _collect(self, policy: Policy, run: RunState, env: HostEnv) -> Collected:
+        """What is collected in an iteration; of the run's state only the actors, the iteration and the seed count."""
+        collect_keys, seeds = self._collect_keys(run.seed, run.iteration)
         dropped = env.dropped
-        actors, trajectory, finished = self.collect(policy, run.actors, env, act_keys, np.asarray(seeds))
-        state, memory, metrics = self._learn(run.learner, run.memory, trajectory, run.iteration, learn_key)
-        counts: Any = map(np.int32, (0, 0, env.dropped - dropped))  # a HostEnv lets no other fault through
-        faults = Faults(*counts)
-        return RunState(state, memory, actors, run.iteration + 1, run.seed), (metrics, finished, faults)
+        actors, trajectory, finished = self.collect(policy, run.actors, env, collect_keys, np.asarray(seeds))
+        return Collected(actors, trajectory, finished, env.dropped - dropped)
+
+    def _learn_from(self, run: RunState, collected: Collected) -> tuple[RunState, Row]:
+        key = self._learn_key(run.seed, run.iteration)
+        state, memory, metrics = self._learn(run.learner, run.memory, collected.trajectory, run.iteration, key)
+        counts: Any = map(np.int32, (0, 0, collected.dropped))  # a HostEnv lets no other fault through
+        run = RunState(state, memory, collected.actors, run.iteration + 1, run.seed)
+        return run, (metrics, collected.finished, Faults(*counts))
 
     def collect(
         self, policy: Policy, actors: Actors, env: HostEnv, keys: Array, seeds: np.ndarray
@@ -130,12 +211,12 @@ class HostDriver:
         trajectory = Trajectory(stack(steps), stack(actions), actors.carry)
         return Actors((), ts, carry, returns, length), trajectory, stack(ends)
 
-    def _iteration_keys(self, seed: Array, iteration: Array) -> tuple[Array, Array, Array]:
-        """The policy's keys ``[T, B]``, the environments' as words ``[T, B, 2]``, and the learner's."""
-        collect_key, learn_key = iteration_keys(seed, iteration)
+    def _keys_of(self, seed: Array, iteration: Array) -> tuple[Array, Array]:
+        """The policy's keys ``[T, B]`` and the environments' as words ``[T, B, 2]``."""
+        collect_key, _ = iteration_keys(seed, iteration)
         split = jax.vmap(lambda key: step_keys(key, self.num_envs))
         act_keys, env_keys = split(jax.random.split(collect_key, self.length))
-        return act_keys, jax.random.key_data(env_keys), learn_key
+        return act_keys, jax.random.key_data(env_keys)
 
 
 def _act(policy: Policy, carry: Any, ts: TimeStep, keys: Array) -> tuple[Any, Action]:
