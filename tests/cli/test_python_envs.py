@@ -17,7 +17,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_train_and_evaluate(run_cli: RunCli, folder: Path) -> None:
-    words = ["train", "vdn", "--env", DIARY, "--workers", 1, "--seeds", 2, "--run", folder, "--json", *TINY]
+    words = [
+        "train",
+        "vdn",
+        "--env",
+        DIARY,
+        "--workers",
+        1,
+        "--seeds",
+        2,
+        "--run",
+        folder,
+        "--json",
+        *TINY,
+        "--cell",
+        "mlp",
+    ]
     status, out, err = run_cli(*words)
     assert status == 0, err
     result = json.loads(out)

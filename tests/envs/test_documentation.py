@@ -16,7 +16,7 @@ from comarl.training.host import HostDriver
 from tests.probes import SMALL
 
 DOCS = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
-EXAMPLES = dict(re.findall(r"```python\n# (\w+)\.py: .*\n(.*?)```", DOCS, re.DOTALL))
+EXAMPLES = dict(re.findall(r"```python\n# (\w+)\.py: [^\n]*\n(.*?)```", DOCS, re.DOTALL))
 
 
 def test_there_is_one_of_each_kind() -> None:

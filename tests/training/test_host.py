@@ -26,8 +26,8 @@ from tests.probes import SMALL, Lottery, make_driver, spec
 
 METHODS: dict[str, dict[str, Any]] = {
     "qmix": {"learning_starts": 48},
-    "qmix pqn": {"learner": "pqn", "layer_norm": True, "minibatches": 2, "learning_starts": 0},
-    "mappo": {"learner": "ppo", "minibatches": 2},
+    "qmix pqn": {"learner": "pqn", "cell": "mlp", "layer_norm": True, "minibatches": 2},
+    "mappo": {"learner": "ppo", "cell": "mlp", "minibatches": 2},
 }
 
 
@@ -242,7 +242,7 @@ def test_agents_of_three_kinds_train(sharing: str) -> None:
     """Three sizes of observations and actions, and agents who come and go."""
     envs = make_env("tests.envs.adapters.test_pettingzoo:Relay", workers=0)
     assert isinstance(envs, PythonEnvs)
-    driver = host_driver(envs, "vdn", sharing=sharing, eval_every=48)
+    driver = host_driver(envs, "vdn", sharing=sharing, cell="mlp", eval_every=48)
     start = driver.init(0)
     before = jax.device_get(start.learner.online)
     run, log = driver.chunk(start)

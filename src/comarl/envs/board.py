@@ -20,7 +20,7 @@ class Board:
 
     Attributes:
         obs, state, avail, reward, discount, first, last: as in :class:`comarl.types.TimeStep`, with ``B`` in front.
-        outcome: of the episode that ends here, in the order of ``spec.outcomes``: ``[B, outcomes]``.
+        outcome: of the episode that ends here, zeros elsewhere; in the order of ``spec.outcomes``: ``[B, outcomes]``.
         action: what to do, ``[B, N]`` or ``[B, N, A]``.
         seeds: two words for each environment ``[B, 2]``; an episode that begins now begins with them.
         active: which environments take the step ``[B]``.
@@ -139,9 +139,8 @@ class Row:
         board.discount[row] = 0.0 if percept.terminated else 1.0
         board.first[row] = begins
         board.last[row] = percept.terminated or percept.truncated or cut
-        if board.last[row]:
-            outcome = self._env.outcome()
-            board.outcome[row] = [outcome[name] for name in self._spec.outcomes]
+        outcome = self._env.outcome() if board.last[row] else dict.fromkeys(self._spec.outcomes, 0.0)
+        board.outcome[row] = [outcome[name] for name in self._spec.outcomes]
 
 
 def move(rows: Iterable[Row], *, reset: bool) -> list[Failure]:

@@ -222,7 +222,7 @@ def make_env(name: str, workers: int = WORKERS) -> "Env | PythonEnvs":
     if ":" in name:
         return _make_own(name, workers)
     family = _require_family(name)
-    return _hosted(name, workers) if family.python else _call(family, name)
+    return _hosted(name, workers, lambda: make_python(name)) if family.python else _call(family, name)
 
 
 def make_python(name: str) -> "PythonEnv":
@@ -236,10 +236,10 @@ def make_python(name: str) -> "PythonEnv":
     return _call(_require_family(name), name)
 
 
-def _hosted(name: str, workers: int) -> "PythonEnvs":
+def _hosted(name: str, workers: int, make: "Callable[[], PythonEnv]") -> "PythonEnvs":
     from comarl.envs.processes import PythonEnvs
 
-    return PythonEnvs(name, lambda: make_python(name), workers)
+    return PythonEnvs(name, make, workers)
 
 
 def _require_family(name: str) -> Family:
@@ -286,8 +286,8 @@ def _make_own(name: str, workers: int) -> "Env | PythonEnvs":
     env = _call_own(name)
     if isinstance(env, Env):
         return env
-    _adapted(name, env)
-    return _hosted(name, workers)
+    made = [env]  # the first one is at hand
+    return _hosted(name, workers, lambda: _adapted(name, made.pop() if made else _call_own(name)))
 
 
 def _adapted(name: str, env: Any) -> "PythonEnv":
