@@ -37,6 +37,7 @@ compare: $(READY) ## methods side by side: docs/comparisons.md (hours; goes on w
 
 bench: $(READY) ## measure speed and memory
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/host.py
 
 lint: $(READY) ## ruff and pyright
 	$(BIN)/ruff check

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from comarl.algos.base import Policy
-from comarl.envs.base import Env
+from comarl.envs.base import Env, Hosted
 from comarl.envs.registry import make_env
 from comarl.errors import ComarlError
 from comarl.execution.manifest import Format
@@ -23,7 +23,7 @@ from comarl.experiments.runner import Progress, Run
 from comarl.types import EnvSpec, TimeStep
 
 
-def make(env: str) -> Env:
+def make(env: str) -> Env | Hosted:
     """The environment of that name, such as ``smax/3m`` (``comarl list``), or ``module:function`` of your own.
 
     Raises:

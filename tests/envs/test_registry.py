@@ -36,7 +36,7 @@ def test_names_come_without_jax() -> None:
 
 
 def test_names_are_unique_and_belong_to_their_family() -> None:
-    assert len(set(names())) == len(names()) == 71
+    assert len(set(names())) == len(names()) == 92
     assert {name.partition("/")[0] for name in names()} == set(FAMILIES)
 
 
@@ -58,7 +58,8 @@ def test_every_environment_is_made_and_conforms(name: str) -> None:
         ("xyzzy", "unknown environment 'xyzzy' ('comarl list' shows all)"),
         # Names are matched whole: part of a name, or more than a name, is no name.
         ("smax/smacv2", "unknown environment"),
-        ("mpe/simple_spread_v3", "did you mean 'mpe/simple_spread'?"),
+        ("mpe/simple_spread_v3", "did you mean 'mpe2/simple_spread_v3'?"),
+        ("mpe2", "environment 'mpe2' is a family: choose one, such as mpe2/simple_spread_v3"),
     ],
 )
 def test_unknown_names(name: str, text: str) -> None:
@@ -89,7 +90,11 @@ def test_an_environment_of_the_users_own() -> None:
         ("own_env:make", "cannot import 'own_env': ModuleNotFoundError: No module named 'own_env'"),
         ("own_envs:mak", "the module 'own_envs' has no function 'mak'"),
         ("own_envs:value", "the module 'own_envs' has no function 'value'"),
-        ("own_envs:wrong", "the function must return a comarl.envs.base.Env, not str"),
+        (
+            "own_envs:wrong",
+            "the function must return a comarl.envs.base.Env, an environment of PettingZoo or a team of Gymnasium, "
+            "not str",
+        ),
         ("own_envs:fails", "the function failed with RuntimeError: no licence"),
     ],
 )

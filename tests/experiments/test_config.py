@@ -178,9 +178,9 @@ def test_a_configuration_survives_json() -> None:
 
 
 def test_where_results_go_is_no_part_of_what_determines_them() -> None:
-    elsewhere = dataclasses.replace(RunConfig(), run=Path("elsewhere"), overwrite=True, tensorboard=True)
+    elsewhere = dataclasses.replace(RunConfig(), run=Path("elsewhere"), overwrite=True, tensorboard=True, workers=7)
     assert to_json(elsewhere) == to_json(RunConfig())
-    assert not {"run", "overwrite", "tensorboard"} & to_json(RunConfig()).keys()
+    assert not {"run", "overwrite", "tensorboard", "workers"} & to_json(RunConfig()).keys()
 
 
 def test_a_configuration_with_an_unknown_field_is_refused() -> None:

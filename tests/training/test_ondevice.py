@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from comarl.training import checkpoint
 from comarl.training.evaluate import evaluation_keys, play
-from comarl.training.ondevice import ChunkLog, OnDevice, RunState, _faults
+from comarl.training.ondevice import ChunkLog, OnDevice, RunState, count_faults
 from comarl.training.seeds import SEED_AXES
 from comarl.types import TimeStep
 from tests.probes import Lottery, alone, standard_driver, unshared
@@ -157,12 +157,12 @@ def test_finished_episodes_are_counted_once_with_all_their_rewards(run: Run) -> 
 def test_faults_of_the_environment_are_counted(run: Run) -> None:
     assert all((x == 0).all() for x in jax.tree.leaves(run.logs[0].faults))
     ts = jax.tree.map(lambda x: jnp.asarray(x[0]), blocks(run).ts)
-    assert _faults(ts) == (0, 0)
+    assert count_faults(ts) == (0, 0, 0)
     ill = ts._replace(
         reward=ts.reward.at[2, 1, 0].set(jnp.nan).at[3, 0, 1].set(jnp.inf),
         avail=ts.avail.at[4, 2, 1].set(False),
     )
-    assert _faults(ill) == (2, 1)
+    assert count_faults(ill) == (2, 1, 0)
 
 
 # Seeds.

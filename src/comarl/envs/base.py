@@ -1,13 +1,15 @@
-"""The protocol of an environment written in JAX."""
+"""The protocols of environments: written in JAX, or stepped by Python."""
 
 import abc
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from comarl.envs.scene import Scene
+from comarl.errors import ComarlError
 from comarl.types import Action, EnvSpec, TimeStep
 
 State = Any
@@ -76,6 +78,80 @@ class ObservedEnv(Env):
     def step(self, state: State, action: Action, key: PRNGKeyArray) -> tuple[State, TimeStep]:
         state = self.advance(state, action, key)
         return state, self.observe(state)
+
+
+class HostEnv(abc.ABC):
+    """``B`` environments that Python steps side by side, each started anew when its episode is over.
+
+    They do what :class:`comarl.envs.wrappers.AutoReset` does on the device: the step after ``last`` is the first of the
+    next episode, whatever the action. All arrays are NumPy's.
+
+    An environment that fails gives up its episode and answers with the first step of another one. A ``first`` that
+    no ``last`` came before is thus a cut: the transition that leads to it never happened.
+
+    Attributes:
+        dropped: episodes given up so far.
+    """
+
+    spec: EnvSpec
+    count: int
+    dropped: int = 0
+
+    @abc.abstractmethod
+    def reset(self, seeds: np.ndarray) -> TimeStep:
+        """Begin an episode everywhere; ``seeds`` are the two words of each environment's key ``[B, 2]``."""
+
+    @abc.abstractmethod
+    def step(self, action: np.ndarray, seeds: np.ndarray, active: np.ndarray | None = None) -> TimeStep:
+        """Carry out the joint actions ``[B, N]`` or ``[B, N, A]``.
+
+        Args:
+            action: what is done.
+            seeds: the two words of each environment's key for this step ``[B, 2]``. An episode that begins now begins
+                with them; within an episode only environments written in JAX look at them.
+            active: which environments take the step ``[B]``, all if left out; the others stay as they are.
+        """
+
+    @abc.abstractmethod
+    def outcome(self) -> dict[str, np.ndarray]:
+        """What the episodes came to, each ``[B]``; real where ``last`` is set."""
+
+    @abc.abstractmethod
+    def snapshot(self) -> Any:
+        """Where the environments are, a pytree of arrays that :meth:`restore` understands."""
+
+    @abc.abstractmethod
+    def restore(self, snapshot: Any) -> None:
+        """Bring the environments to where they were."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Free everything; may be called twice."""
+
+
+class Hosted(abc.ABC):
+    """An environment that Python steps: what it is, and how to start some of it."""
+
+    spec: EnvSpec
+
+    @abc.abstractmethod
+    def start(self, count: int) -> HostEnv:
+        """``count`` environments side by side."""
+
+    def heuristics(self) -> dict[str, Any]:
+        """Fixed policies made for this environment, by name (:class:`comarl.algos.base.Policy`)."""
+        return {}
+
+
+def require_jax(env: Env | Hosted) -> Env:
+    """An environment written in JAX, for what can play no other.
+
+    Raises:
+        ComarlError: if Python steps it.
+    """
+    if isinstance(env, Hosted):
+        raise ComarlError(f"Python steps '{env.spec.name}', and this needs an environment written in JAX")
+    return env
 
 
 def make_timestep(

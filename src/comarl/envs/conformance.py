@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from comarl.envs.base import Env
+from comarl.envs.base import Env, Hosted
+from comarl.envs.processes import PythonEnvs
+from comarl.envs.python_conformance import check_python
 from comarl.envs.registry import one_line
 from comarl.errors import ComarlError
 from comarl.types import EnvSpec, TimeStep
@@ -24,27 +26,27 @@ SHARED = EnvSpec.__dataclass_fields__["reward"].default
 """The meaning of a reward that every agent must get alike."""
 
 
-def require_conformance(env: Env) -> None:
+def require_conformance(env: Env | Hosted) -> None:
     """The part of :func:`check_env` that runs no environment step: sizes, shapes and dtypes.
 
     Raises:
         ComarlError: naming the first problem, and how many more there are.
     """
-    problems = _static_problems(env)
+    problems = list(_spec_problems(env.spec)) if isinstance(env, Hosted) else _static_problems(env)
     if problems:
         more = f" (and {len(problems) - 1} more: see 'comarl check-env')" if problems[1:] else ""
         name = getattr(getattr(env, "spec", None), "name", type(env).__name__)
         raise ComarlError(f"environment '{name}' does not keep to the protocol: {problems[0]}{more}")
 
 
-def check_env(env: Env, *, episodes: int = 3, seed: int = 0) -> list[str]:
+def check_env(env: Env | PythonEnvs, *, episodes: int = 3, seed: int = 0) -> list[str]:
     """Play random episodes and tell what an environment does wrong.
 
     Checked are the specification, the shapes and dtypes, that observations, states and rewards are finite, that every
     agent always has an available action, the flags and the discount, the reward at the first step, the length of
     episodes, the outcomes, and that a step depends on its state, its action and its key alone: the same when
     repeated, compiled and mapped. Continuous actions are drawn from within their bounds, upon them and beyond, and what
-    lies beyond must do what the bound does.
+    lies beyond must do what the bound does. Of one that Python steps, :func:`check_python` says what is checked.
 
     Args:
         env: the environment.
@@ -54,6 +56,8 @@ def check_env(env: Env, *, episodes: int = 3, seed: int = 0) -> list[str]:
     Returns:
         The problems, each with what to do about it; empty if the environment conforms.
     """
+    if isinstance(env, PythonEnvs):
+        return [*_spec_problems(env.spec)] or check_python(env, episodes=episodes, seed=seed)
     problems = _static_problems(env)
     if problems:
         return problems

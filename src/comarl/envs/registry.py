@@ -15,6 +15,8 @@ from comarl.errors import ComarlError, unknown_name
 
 if TYPE_CHECKING:
     from comarl.envs.base import Env
+    from comarl.envs.processes import PythonEnvs
+    from comarl.envs.python import PythonEnv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +27,15 @@ class Family:
         summary: one line for ``comarl list``.
         variants: the names after the slash; a single empty name for a family without variants.
         make: ``module:function`` that takes the variant and returns the environment; imported when first used.
+        python: whether that is one which Python steps (:class:`comarl.envs.python.PythonEnv`).
+        more: whether ``make`` knows other variants, that only the package can tell.
     """
 
     summary: str
     variants: tuple[str, ...]
     make: str
+    python: bool = False
+    more: bool = False
 
 
 MPE_WORLDS = (
@@ -141,6 +147,51 @@ FAMILIES: dict[str, Family] = {
         ),
         "comarl.envs.adapters.jumanji:make_rware",
     ),
+    "mpe2": Family(
+        "particle worlds, stepped by Python (mpe2, PettingZoo); -continuous: actions are vectors",
+        (
+            "simple_spread_v3",
+            "simple_spread_v3-continuous",
+            "simple_speaker_listener_v4",
+            "simple_reference_v3",
+            "simple_adversary_v3",
+            "simple_crypto_v3",
+            "simple_push_v3",
+            "simple_tag_v3",
+            "simple_world_comm_v3",
+        ),
+        "comarl.envs.adapters.pettingzoo:make_mpe2",
+        python=True,
+        more=True,
+    ),
+    "pettingzoo": Family(
+        "any module with PettingZoo's parallel_env or env, stepped by Python",
+        ("mpe2.simple_spread_v3", "pettingzoo.butterfly.knights_archers_zombies_v11"),
+        "comarl.envs.adapters.pettingzoo:make",
+        python=True,
+        more=True,
+    ),
+    "lbforaging": Family(
+        "level-based foraging, stepped by Python (the package lbforaging)",
+        (
+            "Foraging-8x8-2p-2f-coop-v3",
+            "Foraging-2s-8x8-2p-2f-coop-v3",
+            "Foraging-10x10-3p-3f-v3",
+            "Foraging-2s-10x10-3p-3f-v3",
+            "Foraging-15x15-3p-4f-v3",
+            "Foraging-15x15-4p-3f-v3",
+        ),
+        "comarl.envs.adapters.gymnasium:make_lbforaging",
+        python=True,
+        more=True,
+    ),
+    "robotic-warehouse": Family(
+        "the robot warehouse, stepped by Python (the package rware); who would collide stays where he is",
+        ("rware-tiny-2ag-v2", "rware-tiny-4ag-v2", "rware-tiny-4ag-hard-v2", "rware-small-4ag-v2"),
+        "comarl.envs.adapters.gymnasium:make_rware",
+        python=True,
+        more=True,
+    ),
 }
 """Every family, in the order in which they are listed."""
 
@@ -150,23 +201,63 @@ def names() -> list[str]:
     return [_joined(name, variant) for name, family in FAMILIES.items() for variant in family.variants]
 
 
-def make_env(name: str) -> "Env":
+WORKERS = 2
+"""Processes that step Python environments, unless something else is asked for."""
+
+
+def make_env(name: str, workers: int = WORKERS) -> "Env | PythonEnvs":
     """The environment of that name, or that ``module:function`` returns.
 
     >>> make_env("matrix/qtran").spec.num_actions
     3
+
+    Args:
+        name: what ``comarl list`` shows.
+        workers: processes that step an environment which Python steps; 0 steps it in this one.
 
     Raises:
         ComarlError: if the name is unknown, with the nearest one; if a family is named without its variant; if an
             optional package is missing; or if ``module:function`` cannot be imported or returns something else.
     """
     if ":" in name:
-        return _make_own(name)
-    if name not in names():
-        raise _unknown(name)
-    family, _, variant = name.partition("/")
-    module, _, function = FAMILIES[family].make.partition(":")
-    return getattr(importlib.import_module(module), function)(variant)
+        return _make_own(name, workers)
+    family = _require_family(name)
+    return _hosted(name, workers, lambda: make_python(name)) if family.python else _call(family, name)
+
+
+def make_python(name: str) -> "PythonEnv":
+    """One environment of that name, which Python steps; nothing here imports JAX.
+
+    Raises:
+        ComarlError: as :func:`make_env`.
+    """
+    if ":" in name:
+        return _adapted(name, _call_own(name))
+    return _call(_require_family(name), name)
+
+
+def _hosted(name: str, workers: int, make: "Callable[[], PythonEnv]") -> "PythonEnvs":
+    from comarl.envs.processes import PythonEnvs
+
+    return PythonEnvs(name, make, workers)
+
+
+def _require_family(name: str) -> Family:
+    family = FAMILIES.get(name.partition("/")[0])
+    if name in names() or (family and family.more and name.partition("/")[2]):
+        assert family is not None
+        return family
+    raise _unknown(name)
+
+
+def _call(family: Family, name: str) -> Any:
+    module, _, function = family.make.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)(name.partition("/")[2])
+    except KeyError:
+        if name in names():
+            raise
+        raise _unknown(name) from None
 
 
 def one_line(error: Exception) -> str:
@@ -189,21 +280,42 @@ def _unknown(name: str) -> ComarlError:
     return unknown_name("environment", name, names())
 
 
-def _make_own(name: str) -> "Env":
+def _make_own(name: str, workers: int) -> "Env | PythonEnvs":
     from comarl.envs.base import Env
 
+    env = _call_own(name)
+    if isinstance(env, Env):
+        return env
+    made = [env]  # the first one is at hand
+    return _hosted(name, workers, lambda: _adapted(name, made.pop() if made else _call_own(name)))
+
+
+def _adapted(name: str, env: Any) -> "PythonEnv":
+    """An environment of the user's own as one that Python steps."""
+    from comarl.envs.adapters.gymnasium import GymnasiumTeam, is_gymnasium
+    from comarl.envs.adapters.pettingzoo import adapt, is_pettingzoo
+    from comarl.envs.python import PythonEnv
+
+    if isinstance(env, PythonEnv):
+        return env
+    if is_pettingzoo(env):
+        return adapt(name, env)
+    if is_gymnasium(env):
+        return GymnasiumTeam(name, env)
+    raise ComarlError(
+        f"environment '{name}': the function must return a comarl.envs.base.Env, an environment of PettingZoo or a "
+        f"team of Gymnasium, not {type(env).__name__}"
+    )
+
+
+def _call_own(name: str) -> Any:
     make = _import_own(name)
     try:
-        env = make()
+        return make()
     except ComarlError:
         raise
     except Exception as error:
         raise ComarlError(f"environment '{name}': the function failed with {one_line(error)}") from error
-    if not isinstance(env, Env):
-        raise ComarlError(
-            f"environment '{name}': the function must return a comarl.envs.base.Env, not {type(env).__name__}"
-        )
-    return env
 
 
 def _import_own(name: str) -> Callable[[], Any]:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Any, overload
 
 import jax
 import optax
@@ -17,9 +17,10 @@ from comarl.algos.maddpg import MADDPG, AgentCritic
 from comarl.algos.ppo import PPO
 from comarl.algos.qlearning import QLearning
 from comarl.algos.relaxed import GumbelDraw, Relaxed, SoftDraw, Tanh
-from comarl.envs.base import Env
+from comarl.envs.base import Env, Hosted, require_jax
 from comarl.envs.registry import make_env
 from comarl.envs.wrappers import OneAgent
+from comarl.errors import ComarlError
 from comarl.experiments.config import AgentConfig, LearnerConfig, MixerConfig, PolicyConfig, RunConfig
 from comarl.experiments.methods import METHODS, require_actions, require_common_interest, require_others
 from comarl.memory.base import Memory
@@ -42,23 +43,26 @@ from comarl.nets.ensemble import Ensemble
 from comarl.nets.inferred import InferredPolicies
 from comarl.nets.layers import MLP
 from comarl.returns import Returns, n_step, td_lambda
+from comarl.training.host import HostDriver
 from comarl.training.learner import Learner
 from comarl.training.ondevice import OnDevice
 from comarl.types import EnvSpec
 
 
-def build_env(config: RunConfig) -> Env:
+def build_env(config: RunConfig) -> Env | Hosted:
     """The environment as the method sees it.
 
     Raises:
         ComarlError: if there is none of that name, or if the method cannot take its actions, its rewards or the number
-            of its agents.
+            of its agents, or that Python steps it.
     """
-    env = make_env(config.env)
+    env = make_env(config.env, config.workers)
     require_actions(config.method, env.spec.name, env.spec.continuous)
     require_common_interest(config.method, env.spec.name, env.spec.opposed, config.learner.team_reward)
     require_others(env.spec.name, env.spec.num_agents, config.policy.infer_policies)
-    return OneAgent(env, config.learner.team_reward) if config.method == "joint" else env
+    if config.method != "joint":
+        return env
+    return OneAgent(require_jax(env), config.learner.team_reward)
 
 
 def build_mixer(config: RunConfig, spec: EnvSpec, key: PRNGKeyArray) -> AbstractMixer:
@@ -381,8 +385,20 @@ def _chunk(steps: int, eval_every: int, per_iteration: int) -> int:
     return max(1, round(eval_every / per_iteration))
 
 
-def build_driver(config: RunConfig, env: Env) -> OnDevice:
-    """The compiled loop for that environment."""
+@overload
+def build_driver(config: RunConfig, env: Env) -> OnDevice: ...
+
+
+@overload
+def build_driver(config: RunConfig, env: Hosted) -> HostDriver: ...
+
+
+@overload
+def build_driver(config: RunConfig, env: Env | Hosted) -> OnDevice | HostDriver: ...
+
+
+def build_driver(config: RunConfig, env: Env | Hosted) -> OnDevice | HostDriver:
+    """The compiled loop for that environment, or the loop of one that Python steps."""
     per_iteration = config.num_envs * config.length
     learner = Learner(
         build_algorithm(config, env.spec),
@@ -391,11 +407,14 @@ def build_driver(config: RunConfig, env: Env) -> OnDevice:
         # The iteration whose own steps complete learning_starts is the first that learns.
         starts=max(0, math.ceil(config.learner.learning_starts / per_iteration) - 1),
     )
-    return OnDevice(
-        env,
-        learner,
-        num_envs=config.num_envs,
-        length=config.length,
-        iterations=_chunk(config.steps, config.eval_every, per_iteration),
-        episodes=config.eval_episodes,
-    )
+    sizes = {
+        "num_envs": config.num_envs,
+        "length": config.length,
+        "iterations": _chunk(config.steps, config.eval_every, per_iteration),
+        "episodes": config.eval_episodes,
+    }
+    if isinstance(env, Hosted):
+        return HostDriver(env, learner, **sizes, asynchronous=config.asynchronous)
+    if config.asynchronous:
+        raise ComarlError(f"asynchronous=True: {env.spec.name} is compiled together with the learner (leave it out)")
+    return OnDevice(env, learner, **sizes)

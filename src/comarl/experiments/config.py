@@ -197,6 +197,11 @@ class RunConfig:
     """Environments side by side."""
     length: int = 64
     """Steps collected per environment and iteration; the length of a replayed sequence."""
+    workers: int = 2
+    """Processes that step a Python environment; 0 steps it in the learner's own. The result does not depend on it."""
+    asynchronous: bool = False
+    """Python environments, replay: collect while learning from what came before, with a policy that lags behind.
+    The same seed does not give the same result again."""
     eval_every: int = 100_000
     """Environment steps between evaluations."""
     eval_episodes: int = 128
@@ -304,7 +309,7 @@ def check(config: RunConfig) -> None:
     if not 0 <= config.mixer.alpha <= 1:
         raise ComarlError(f"alpha={config.mixer.alpha}: must lie between 0 and 1")
     counted = {"seed": config.seed, "learning_starts": learner.learning_starts, "burn_in": learner.burn_in}
-    counted |= {"replay_part": learner.replay_part}
+    counted |= {"replay_part": learner.replay_part, "workers": config.workers}
     for name, value in counted.items():
         if value < 0:
             raise ComarlError(f"{name}={value}: must not be negative")
@@ -316,6 +321,11 @@ def check(config: RunConfig) -> None:
     if learner.learning_starts >= config.steps:
         raise ComarlError(
             f"learning_starts={learner.learning_starts} is not below steps={config.steps}: nothing would be learned"
+        )
+    if config.asynchronous and learner.learner != "replay":
+        raise ComarlError(
+            f"asynchronous=True: {learner.learner} learns from what its latest policy did, which would lag behind "
+            "(use --learner replay or --no-asynchronous)"
         )
     _check_onpolicy(config)
     _check_part(config)
@@ -394,9 +404,9 @@ def _check_onpolicy(config: RunConfig) -> None:
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:
-    """What determines a run's result, as plain data (where and whether it is written is left out)."""
+    """What determines a run's result, as plain data (where and how it comes about and is written is left out)."""
     data = dataclasses.asdict(config)
-    for name in ("run", "overwrite", "tensorboard"):
+    for name in ("run", "overwrite", "tensorboard", "workers"):
         del data[name]
     return data
 

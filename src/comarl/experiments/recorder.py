@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from comarl.algos.base import Policy
-from comarl.envs.base import Env
+from comarl.envs.base import Env, require_jax
 from comarl.envs.registry import make_env
 from comarl.envs.wrappers import OneAgent, Unjoined
 from comarl.errors import ComarlError
@@ -46,7 +46,7 @@ def play_episode(what: str, policy: str | None = None, seed: int | None = None, 
     """
     prepare()
     is_run = Path(what).is_dir()
-    env = make_env(load_config(Path(what)).env if is_run else what)
+    env = require_jax(make_env(load_config(Path(what)).env if is_run else what))
     if is_run and policy is None:
         words, player = _learned(Path(what), seed)
     else:
@@ -65,7 +65,7 @@ def _fixed(env: Env, name: str) -> Policy:
 
 def _learned(folder: Path, seed: int | None) -> tuple[str, Policy]:
     config = load_config(folder)
-    env = build_env(config)
+    env = require_jax(build_env(config))
     policies = load_policies(folder, config, env)
     seed = config.seed if seed is None else seed
     if seed not in policies:

@@ -6,7 +6,6 @@ A run folder holds ``config.json``, ``metrics.jsonl``, ``summary.json`` and ``se
 import dataclasses
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 
 from comarl.algos.base import Policy
-from comarl.envs.base import Env
+from comarl.envs.base import Env, Hosted
 from comarl.envs.conformance import require_conformance
 from comarl.errors import ComarlError
 from comarl.experiments.backend import prepare
@@ -25,9 +24,11 @@ from comarl.experiments.methods import METHODS, require_learner, require_method,
 from comarl.experiments.scores import episode_scores, score_key, score_name
 from comarl.training import checkpoint
 from comarl.training.baselines import baselines
-from comarl.training.evaluate import Episodes, evaluation_keys, play
+from comarl.training.evaluate import Episodes
+from comarl.training.host import HostDriver, HostSeeds
 from comarl.training.logging import MetricsWriter, require_tensorboard
 from comarl.training.ondevice import ChunkLog, OnDevice
+from comarl.training.players import make_player, play_once
 from comarl.training.seeds import Seeds, finished_episodes
 
 
@@ -102,11 +103,11 @@ def train(config: RunConfig, progress: Progress | None = None) -> Run:
         writer.close()
 
 
-def _train(config: RunConfig, env: Env, folder: Path, writer: MetricsWriter, progress: Progress) -> Run:
+def _train(config: RunConfig, env: Env | Hosted, folder: Path, writer: MetricsWriter, progress: Progress) -> Run:
     driver = build_driver(config, env)
     seeds = list(range(config.seed, config.seed + config.seeds))
     progress.say(f"compiling {config.method} on {config.env} …")
-    programs = Seeds(driver, seeds)
+    programs = HostSeeds(driver, seeds) if isinstance(driver, HostDriver) else Seeds(driver, seeds)
     progress.say(f"compiled in {programs.compile_seconds:.1f} s; training starts")
     chunk_steps = driver.iterations * driver.steps_per_iteration
     chunks = math.ceil(config.steps / chunk_steps)
@@ -125,7 +126,7 @@ def _train(config: RunConfig, env: Env, folder: Path, writer: MetricsWriter, pro
     for seed in seeds:
         checkpoint.save(folder / f"seed_{seed}", programs.state(seed).learner)
     progress.say("playing the fixed policies …")
-    fixed = {name: _play(env, policy, config.eval_episodes) for name, policy in baselines(env).items()}
+    fixed = {name: play_once(env, policy, config.eval_episodes) for name, policy in baselines(env).items()}
     policies = [driver.learner.algorithm.policy(programs.state(s).learner, config.steps) for s in seeds]
     for name, episodes in fixed.items():
         writer.write("baseline", policy=name, **_raw(episodes))
@@ -152,45 +153,35 @@ def evaluate(folder: Path, episodes: int = 512, progress: Progress | None = None
     env = build_env(config)
     progress = progress or Silent()
     results: list[Episodes] = []
-    player = _player(env, episodes)
+    player = make_player(env, episodes)
     policies = load_policies(folder, config, env)
     for seed, policy in policies.items():
         progress.say(f"playing {episodes} episodes with seed {seed} …")
         results.append(player(policy))
     progress.say("playing the fixed policies …")
-    fixed = {name: _play(env, policy, episodes) for name, policy in baselines(env).items()}
+    fixed = {name: play_once(env, policy, episodes) for name, policy in baselines(env).items()}
     sampled = _sampled(config, env, list(policies.values()), episodes)
     return _summary(config, results, fixed) | sampled | {"episodes": episodes}
 
 
-def load_policies(folder: Path, config: RunConfig, env: Env) -> dict[int, Policy]:
+def load_policies(folder: Path, config: RunConfig, env: Env | Hosted) -> dict[int, Policy]:
     """Each seed's policy of a finished run."""
     algorithm = build_driver(config, env).learner.algorithm
     return {s: algorithm.policy(state, config.steps) for s, state in load_states(folder, config, env).items()}
 
 
-def load_states(folder: Path, config: RunConfig, env: Env) -> dict[int, Any]:
+def load_states(folder: Path, config: RunConfig, env: Env | Hosted) -> dict[int, Any]:
     """Each seed's learner of a finished run: all of its networks, and not the agents' alone."""
     like = jax.eval_shape(build_driver(config, env).learner.algorithm.init, jax.random.key(0))
     seeds = range(config.seed, config.seed + config.seeds)
     return {s: checkpoint.load(folder / f"seed_{s}", like) for s in seeds}
 
 
-def _play(env: Env, policy: Policy, episodes: int) -> Episodes:
-    return jax.device_get(jax.jit(lambda: play(env, policy, evaluation_keys(episodes)))())
-
-
-def _player(env: Env, episodes: int, *, explore: bool = False) -> Callable[[Policy], Episodes]:
-    """Plays learned policies, which differ in their arrays alone: compiled once for all of them."""
-    compiled = jax.jit(lambda policy: play(env, policy, evaluation_keys(episodes), explore=explore))
-    return lambda policy: jax.device_get(compiled(policy))
-
-
-def _sampled(config: RunConfig, env: Env, policies: list[Policy], episodes: int) -> dict[str, Any]:
+def _sampled(config: RunConfig, env: Env | Hosted, policies: list[Policy], episodes: int) -> dict[str, Any]:
     """The scores of actions drawn from policies, which are what was trained; nothing where agents act by values."""
     if METHODS[config.method].values:
         return {}
-    return {"sampled": _per_seed(config, list(map(_player(env, episodes, explore=True), policies)))}
+    return {"sampled": _per_seed(config, list(map(make_player(env, episodes, explore=True), policies)))}
 
 
 def _raw(episodes: Episodes) -> dict[str, Any]:
@@ -198,11 +189,19 @@ def _raw(episodes: Episodes) -> dict[str, Any]:
 
 
 def _write_chunk(
-    driver: OnDevice, config: RunConfig, writer: MetricsWriter, seed: int, steps: int, log: ChunkLog, learned: int
+    driver: OnDevice | HostDriver,
+    config: RunConfig,
+    writer: MetricsWriter,
+    seed: int,
+    steps: int,
+    log: ChunkLog,
+    learned: int,
 ) -> dict[str, float]:
     """Write a chunk's rows; metrics are means over its iterations from ``learned`` on. Returns what a display shows."""
     metrics = {k: float(np.mean(v[learned:])) if learned < len(v) else math.nan for k, v in log.metrics.items()}
     metrics |= driver.learner.algorithm.schedules(steps)
+    if isinstance(driver, HostDriver):
+        metrics["dropped_episodes"] = float(np.sum(log.faults.dropped_episodes))
     at = {"seed": seed, "env_steps": steps}
     writer.write("train", **at, **metrics)
     writer.write("episodes", **at, **finished_episodes(log))

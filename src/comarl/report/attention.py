@@ -71,13 +71,14 @@ def run_attention(folder: Path, seed: int | None, episode: int, progress: "Progr
     require_attentive(config)
     seed = require_seed(folder, config, seed)
     require_episode(episode)
+    from comarl.envs.base import require_jax
     from comarl.experiments.backend import prepare
     from comarl.experiments.build import build_algorithm, build_env
     from comarl.experiments.runner import load_states
     from comarl.training.evaluate import evaluation_key, record
 
     prepare()
-    env = build_env(config)
+    env = require_jax(build_env(config))
     require_company(config, env.spec.num_agents)
     state = load_states(folder, config, env)[seed]
     progress.say(f"playing episode {episode} with seed {seed} …")

@@ -125,6 +125,7 @@ class Learned:
 
 def _learn(config: RunConfig, game: SmallGame, progress: "Progress") -> tuple[list[Optimum], list[Learned]]:
     """The exact fits of a method, and what each seed learned."""
+    from comarl.envs.base import require_jax
     from comarl.envs.registry import make_env
     from comarl.experiments.backend import prepare
     from comarl.experiments.build import build_driver, build_env
@@ -132,9 +133,9 @@ def _learn(config: RunConfig, game: SmallGame, progress: "Progress") -> tuple[li
     from comarl.training.seeds import Seeds
 
     prepare()
-    written_out = tabulate(make_env(game.env), game.states)
+    written_out = tabulate(require_jax(make_env(game.env)), game.states)
     optima = solve(written_out, config.learner.gamma, RULES[config.method]) if config.method in RULES else []
-    env = build_env(config)
+    env = require_jax(build_env(config))
     driver = build_driver(config, env)
     progress.say(f"compiling {config.method} on {config.env} …")
     programs = Seeds(driver, list(range(config.seed, config.seed + config.seeds)))

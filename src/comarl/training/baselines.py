@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from comarl.algos.base import Policy
-from comarl.envs.base import Env
+from comarl.envs.base import Env, Hosted
 from comarl.types import Action, TimeStep
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class RandomPolicy:
     """Each agent draws uniformly from its available actions.
@@ -34,6 +35,6 @@ class RandomPolicy:
         return carry, jnp.argmax(rank, axis=-1).astype(jnp.int32)
 
 
-def baselines(env: Env) -> dict[str, Policy]:
+def baselines(env: Env | Hosted) -> dict[str, Policy]:
     """The random policy, and whatever heuristics the environment brings."""
     return {"random": RandomPolicy(env.spec.continuous), **env.heuristics()}

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from comarl.algos.base import Policy
 from comarl.envs.base import Env
@@ -53,10 +53,11 @@ class Finished(NamedTuple):
 
 
 class Faults(NamedTuple):
-    """What an environment must never do, counted."""
+    """What an environment must never do, counted; on the device it cannot drop an episode."""
 
     reward_not_finite: Int[Array, "*time"]
     no_available_action: Int[Array, "*time"]
+    dropped_episodes: Int[Array, "*time"]
 
 
 class ChunkLog(NamedTuple):
@@ -102,17 +103,9 @@ class OnDevice:
 
     def init(self, seed: Int[Array, ""] | int) -> RunState:
         """The state before the first iteration. Seeds differ in everything, initial parameters included."""
-        learner_key, env_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0))
-        state = self.learner.algorithm.init(learner_key)
-        env_state, ts = jax.vmap(AutoReset(self.env).reset)(jax.random.split(env_key, self.num_envs))
-        policy = self.learner.algorithm.policy(state, 0)
-        carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.num_envs, *x.shape)).copy(), policy.initial_carry())
-        actors = Actors(env_state, ts, carry, jnp.zeros_like(ts.reward), jnp.zeros(self.num_envs, jnp.int32))
-        start, annotate = jnp.zeros((), jnp.int32), self.learner.algorithm.annotate
-        collect = lambda a: self.collect(policy, a, learner_key)[1]  # noqa: E731
-        example = jax.eval_shape(lambda a: annotate(state, collect(a), start, learner_key), actors)
-        memory = self.learner.memory.init(example)
-        return RunState(state, memory, actors, start, jnp.asarray(seed, jnp.int32))
+        _, env_keys = first_keys(seed, self.num_envs)
+        env_state, ts = jax.vmap(AutoReset(self.env).reset)(env_keys)
+        return begin_run(self.learner, seed, env_state, ts, self.length)
 
     def chunk(self, run: RunState) -> tuple[RunState, ChunkLog]:
         """``iterations`` iterations and an evaluation."""
@@ -122,24 +115,22 @@ class OnDevice:
         return run, ChunkLog(metrics, finished, faults, evaluation)
 
     def _iterate(self, run: RunState, _: None) -> tuple[RunState, tuple[dict[str, Array], Finished, Faults]]:
-        # Iteration 0 of the key stream made the initial state.
-        key = jax.random.fold_in(jax.random.key(run.seed), run.iteration + 1)
-        collect_key, learn_key = jax.random.split(key)
+        collect_key, learn_key = iteration_keys(run.seed, run.iteration)
         policy = self.learner.algorithm.policy(run.learner, run.iteration * self.steps_per_iteration)
         actors, trajectory, finished = self.collect(policy, run.actors, collect_key)
         state, memory, metrics = self.learner.step(run.learner, run.memory, trajectory, run.iteration, learn_key)
         run = RunState(state, memory, actors, run.iteration + 1, run.seed)
-        return run, (metrics, finished, _faults(trajectory.ts))
+        return run, (metrics, finished, count_faults(trajectory.ts))
 
     def collect(self, policy: Policy, actors: Actors, key: PRNGKeyArray) -> tuple[Actors, Trajectory, Finished]:
         """``T`` steps of every environment."""
         env = AutoReset(self.env)
 
         def step(actors: Actors, key: PRNGKeyArray) -> tuple[Actors, tuple[TimeStep, Array, Finished]]:
-            act_key, env_key = jax.random.split(key)
+            act_keys, env_keys = step_keys(key, self.num_envs)
             act = jax.vmap(lambda c, ts, k: policy.act(c, ts, k, True))
-            carry, action = act(actors.carry, actors.ts, jax.random.split(act_key, self.num_envs))
-            env_state, ts = jax.vmap(env.step)(actors.env, action, jax.random.split(env_key, self.num_envs))
+            carry, action = act(actors.carry, actors.ts, act_keys)
+            env_state, ts = jax.vmap(env.step)(actors.env, action, env_keys)
             returns = jnp.where(ts.first[:, None], 0.0, actors.returns + ts.reward)
             length = jnp.where(ts.first, 0, actors.length + 1)
             finished = Finished(ts.last, returns, length, jax.vmap(env.outcome)(env_state))
@@ -150,8 +141,56 @@ class OnDevice:
         return end, Trajectory(ts, action, actors.carry), finished
 
 
-def _faults(ts: TimeStep) -> Faults:
+def first_keys(seed: Int[Array, ""] | int, num_envs: int) -> tuple[PRNGKeyArray, Key[Array, " B"]]:
+    """The keys of iteration 0, which makes the initial state: the learner's, and each environment's."""
+    learner_key, env_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0))
+    return learner_key, jax.random.split(env_key, num_envs)
+
+
+def iteration_keys(seed: Int[Array, ""] | int, iteration: Int[Array, ""]) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """The keys that an iteration, counted from 0, collects and learns with."""
+    collect_key, learn_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), iteration + 1))
+    return collect_key, learn_key
+
+
+def step_keys(key: PRNGKeyArray, num_envs: int) -> tuple[Key[Array, " B"], Key[Array, " B"]]:
+    """The keys of a step: each team's to act with, and each environment's."""
+    act_key, env_key = jax.random.split(key)
+    return jax.random.split(act_key, num_envs), jax.random.split(env_key, num_envs)
+
+
+def begin_run(learner: Learner, seed: Int[Array, ""] | int, env: Any, ts: TimeStep, length: int) -> RunState:
+    """The state before the first iteration.
+
+    Args:
+        learner: what will learn.
+        seed: of the run.
+        env: the environments' state.
+        ts: their first time steps ``[B, ...]``.
+        length: ``T``, transitions of a trajectory.
+    """
+    envs = ts.last.shape[0]
+    learner_key, _ = first_keys(seed, envs)
+    state = learner.algorithm.init(learner_key)
+    policy = learner.algorithm.policy(state, 0)
+    carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (envs, *x.shape)).copy(), policy.initial_carry())
+    actors = Actors(env, ts, carry, jnp.zeros_like(ts.reward), jnp.zeros(envs, jnp.int32))
+    start = jnp.zeros((), jnp.int32)
+
+    def example(ts: TimeStep, carry: Any) -> Trajectory:
+        act = jax.vmap(lambda c, ts, k: policy.act(c, ts, k, True))
+        _, action = act(carry, ts, jax.random.split(learner_key, envs))
+        over = lambda steps: lambda x: jnp.broadcast_to(x, (steps, *x.shape))  # noqa: E731
+        trajectory = Trajectory(jax.tree.map(over(length + 1), ts), over(length)(action), carry)
+        return learner.algorithm.annotate(state, trajectory, start, learner_key)
+
+    memory = learner.memory.init(jax.eval_shape(example, ts, carry))
+    return RunState(state, memory, actors, start, jnp.asarray(seed, jnp.int32))
+
+
+def count_faults(ts: TimeStep) -> Faults:
     return Faults(
         reward_not_finite=(~jnp.isfinite(ts.reward)).sum(dtype=jnp.int32),
         no_available_action=(~ts.avail.any(-1)).sum(dtype=jnp.int32),
+        dropped_episodes=jnp.zeros((), jnp.int32),
     )

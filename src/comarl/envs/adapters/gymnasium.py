@@ -1,0 +1,142 @@
+"""Teams with Gymnasium's interface: spaces, observations, actions and rewards are tuples, a part for each agent.
+
+Without JAX. The package that a team comes from is imported when it is made.
+"""
+
+import importlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from comarl.envs.adapters.spaces import agent_types, flatten, observed_size, read_actions, read_mask, row_of
+from comarl.envs.python import LONGEST, Percept, PythonEnv
+from comarl.errors import ComarlError, missing_extra
+from comarl.spec import EnvSpec
+
+Ended = Callable[[Any], bool]
+"""Whether an episode that is over ended for good, by the environment; else a time limit cut it."""
+
+
+def make_lbforaging(variant: str) -> PythonEnv:
+    """Level-Based Foraging of the package lbforaging by its id, such as ``Foraging-8x8-2p-2f-v3``.
+
+    The package reports the end of time as a termination; here only an empty field is one.
+
+    Raises:
+        ComarlError: if the package is not installed.
+        KeyError: if it has no such id.
+    """
+    return _registered("lbforaging", variant, lambda env: not env.field.any())
+
+
+def make_rware(variant: str) -> PythonEnv:
+    """The robot warehouse of the package rware by its id, such as ``rware-tiny-2ag-v2``.
+
+    The package reports the end of time as a termination; here nothing is one, for the work never ends.
+
+    Raises:
+        ComarlError: if the package is not installed.
+        KeyError: if it has no such id.
+    """
+    return _registered("rware", variant, lambda env: False, family="robotic-warehouse")
+
+
+def _registered(package: str, variant: str, ended: Ended, family: str = "") -> PythonEnv:
+    """An environment that importing ``package`` registers with Gymnasium."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import gymnasium
+
+            importlib.import_module(package)
+        except ImportError as error:
+            raise missing_extra((error.name or package).split(".")[0], "teams") from error
+        try:
+            env = gymnasium.make(variant, disable_env_checker=True)
+        except gymnasium.error.Error as error:
+            raise KeyError(variant) from error
+    return GymnasiumTeam(f"{family or package}/{variant}", env, ended)
+
+
+def is_gymnasium(env: Any) -> bool:
+    """Whether it has Gymnasium's interface, for a team or not."""
+    return hasattr(env, "observation_space") and hasattr(env, "action_space") and hasattr(env, "step")
+
+
+class GymnasiumTeam(PythonEnv):
+    """A Gymnasium environment of several agents.
+
+    Rewards are one for each agent, or a number that all get. Flags may be one for each agent too: the episode is over
+    when all are set. The global state is all observations. Action masks are taken from ``info["action_mask"]``, a row
+    for each agent, or from an agent's own observation.
+
+    Args:
+        name: the name in the registry.
+        env: the environment; its spaces are tuples.
+        ended: tells terminations from time limits, where the environment reports both as the former.
+    """
+
+    def __init__(self, name: str, env: Any, ended: Ended | None = None):
+        from gymnasium import spaces
+
+        for space in (env.observation_space, env.action_space):
+            if not isinstance(space, spaces.Tuple):
+                raise ComarlError(f"environment '{name}': the space {space} is not a Tuple with a part for each agent")
+        self._env, self._ended = env, ended
+        self._seen = env.observation_space.spaces
+        places = [f"environment '{name}', agent {i}" for i in range(len(self._seen))]
+        sizes = [observed_size(space, place) for space, place in zip(self._seen, places, strict=True)]
+        self._actions = [
+            read_actions(space, place) for space, place in zip(env.action_space.spaces, places, strict=True)
+        ]
+        continuous = {actions.continuous for actions in self._actions}
+        if len(continuous) > 1:
+            raise ComarlError(f"environment '{name}': some agents have continuous actions and others discrete ones")
+        self.spec = EnvSpec(
+            name=name,
+            num_agents=len(sizes),
+            obs_dim=max(sizes),
+            state_dim=len(sizes) * max(sizes),
+            num_actions=max(actions.size for actions in self._actions),
+            max_episode_steps=_limit(env) or LONGEST,
+            agent_types=agent_types([(size, actions.size) for size, actions in zip(sizes, self._actions, strict=True)]),
+            reward="per agent",
+            continuous=continuous == {True},
+        )
+
+    def reset(self, seed: int) -> Percept:
+        seen, info = self._env.reset(seed=seed)
+        return self._percept(seen, info, 0.0, terminated=False, truncated=False)
+
+    def step(self, action: np.ndarray) -> Percept:
+        native = tuple(actions.native(a) for actions, a in zip(self._actions, action, strict=True))
+        seen, reward, terminated, truncated, info = self._env.step(native)
+        over = bool(np.all(terminated) or np.all(truncated))
+        ended = over and (self._ended(self._env.unwrapped) if self._ended else bool(np.all(terminated)))
+        return self._percept(seen, info, reward, terminated=ended, truncated=over and not ended)
+
+    def close(self) -> None:
+        self._env.close()
+
+    def _percept(self, seen: Any, info: Any, reward: Any, *, terminated: bool, truncated: bool) -> Percept:
+        spec = self.spec
+        obs = np.stack([row_of(spec.obs_dim, flatten(s, x)) for s, x in zip(self._seen, seen, strict=True)])
+        avail = np.zeros((spec.num_agents, spec.num_actions), bool)
+        masks = read_mask(None, info)
+        for i, actions in enumerate(self._actions):
+            mask = read_mask(seen[i], None) if masks is None else masks[i][: actions.size]
+            avail[i, : actions.size] = True if mask is None else mask
+        rewards = np.broadcast_to(np.asarray(reward, np.float32), (spec.num_agents,))
+        return Percept(obs, obs.ravel(), avail, rewards, terminated, truncated)
+
+
+def _limit(env: Any) -> int:
+    """How long an episode can be, 0 if nothing says so."""
+    inner = env.unwrapped
+    known = (
+        getattr(env.spec, "max_episode_steps", None),
+        *(getattr(inner, name, None) for name in ("_max_episode_steps", "max_episode_steps", "max_steps")),
+    )
+    return next((int(limit) for limit in known if limit), 0)

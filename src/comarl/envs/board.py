@@ -1,0 +1,159 @@
+"""Arrays that processes share, and the environments that stand behind their rows. Without JAX."""
+
+import dataclasses
+import traceback
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from comarl.envs.python import PythonEnv, require_sound, seed_of
+from comarl.spec import EnvSpec
+
+ALIGNMENT = 64
+"""Bytes of a cache line: two arrays on one would be written by two processes in turn."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Board:
+    """Everything that passes between a driver and ``B`` environments, each with a row of its own.
+
+    Attributes:
+        obs, state, avail, reward, discount, first, last: as in :class:`comarl.types.TimeStep`, with ``B`` in front.
+        outcome: of the episode that ends here, zeros elsewhere; in the order of ``spec.outcomes``: ``[B, outcomes]``.
+        action: what to do, ``[B, N]`` or ``[B, N, A]``.
+        seeds: two words for each environment ``[B, 2]``; an episode that begins now begins with them.
+        active: which environments take the step ``[B]``.
+    """
+
+    obs: np.ndarray
+    state: np.ndarray
+    avail: np.ndarray
+    reward: np.ndarray
+    discount: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    outcome: np.ndarray
+    action: np.ndarray
+    seeds: np.ndarray
+    active: np.ndarray
+
+
+def board_size(spec: EnvSpec, count: int) -> int:
+    """The bytes of a board for ``count`` environments."""
+    return sum(_padded(shape, dtype) for shape, dtype in _forms(spec, count).values())
+
+
+def board_on(buffer: memoryview | bytearray, spec: EnvSpec, count: int) -> Board:
+    """The board that lies in ``buffer``, which has :func:`board_size` bytes."""
+    arrays: dict[str, np.ndarray] = {}
+    offset = 0
+    for name, (shape, dtype) in _forms(spec, count).items():
+        arrays[name] = np.ndarray(shape, dtype, buffer, offset)
+        offset += _padded(shape, dtype)
+    return Board(**arrays)
+
+
+def _forms(spec: EnvSpec, count: int) -> dict[str, tuple[tuple[int, ...], type]]:
+    n, a = spec.num_agents, spec.num_actions
+    return {
+        "obs": ((count, n, spec.obs_dim), np.float32),
+        "state": ((count, spec.state_dim), np.float32),
+        "avail": ((count, n, a), np.bool_),
+        "reward": ((count, n), np.float32),
+        "discount": ((count,), np.float32),
+        "first": ((count,), np.bool_),
+        "last": ((count,), np.bool_),
+        "outcome": ((count, len(spec.outcomes)), np.float32),
+        "action": ((count, n, a), np.float32) if spec.continuous else ((count, n), np.int32),
+        "seeds": ((count, 2), np.uint32),
+        "active": ((count,), np.bool_),
+    }
+
+
+def _padded(shape: tuple[int, ...], dtype: type) -> int:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+class Failure(NamedTuple):
+    """An environment that raised an error, by its row, and what there is to say about it."""
+
+    row: int
+    trace: str
+
+
+class Row:
+    """One environment, started anew when its episode is over, behind its row of a board.
+
+    Args:
+        make: makes the environment; called again when it has failed.
+        spec: what the driver knows of it.
+        board: where it reads what to do and writes what is perceived.
+        row: its number.
+    """
+
+    def __init__(self, make: Callable[[], PythonEnv], spec: EnvSpec, board: Board, row: int):
+        self._make, self._spec, self._board, self.row = make, spec, board, row
+        self._env = make()
+        self._length = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether it takes this step."""
+        return bool(self._board.active[self.row])
+
+    def reset(self) -> None:
+        """Begin the episode of this row's seed."""
+        self._length = 0
+        self._write(begins=True)
+
+    def step(self) -> None:
+        """The next step of the episode, or the first one of the next."""
+        if self._board.last[self.row]:
+            self.reset()
+        else:
+            self._length += 1
+            self._write(begins=False)
+
+    def renew(self) -> None:
+        """Give up what has failed, and begin the episode of this row's seed with another environment."""
+        self.close()
+        self._env = self._make()
+        self.reset()
+
+    def close(self) -> None:
+        """Close the environment, even one that cannot be closed."""
+        try:
+            self._env.close()
+        except Exception:  # it has failed already, or is not wanted any more
+            return
+
+    def _write(self, *, begins: bool) -> None:
+        board, row = self._board, self.row
+        percept = self._env.reset(seed_of(board.seeds[row])) if begins else self._env.step(board.action[row])
+        require_sound(percept, self._spec)
+        cut = not begins and self._length >= self._spec.max_episode_steps
+        board.obs[row], board.state[row], board.avail[row] = percept.obs, percept.state, percept.avail
+        board.reward[row] = 0.0 if begins else percept.reward
+        board.discount[row] = 0.0 if percept.terminated else 1.0
+        board.first[row] = begins
+        board.last[row] = percept.terminated or percept.truncated or cut
+        outcome = self._env.outcome() if board.last[row] else dict.fromkeys(self._spec.outcomes, 0.0)
+        board.outcome[row] = [outcome[name] for name in self._spec.outcomes]
+
+
+def move(rows: Iterable[Row], *, reset: bool) -> list[Failure]:
+    """Reset or step some environments; those that raise an error are made anew and begin an episode.
+
+    Raises:
+        Exception: whatever an environment raises that has only just been made.
+    """
+    failures: list[Failure] = []
+    for row in (row for row in rows if row.active):
+        try:
+            row.reset() if reset else row.step()
+        except Exception:  # the environment may raise anything
+            failures.append(Failure(row.row, traceback.format_exc()))
+            row.renew()
+    return failures

@@ -1,0 +1,83 @@
+"""The protocol of an environment written in Python, which has a state of its own and changes it.
+
+Nothing here imports JAX: the worker processes that step such environments need none.
+"""
+
+import abc
+from typing import NamedTuple
+
+import numpy as np
+
+from comarl.spec import EnvSpec
+
+LONGEST = 10_000
+"""Where an environment does not say how long its episodes may be, they are cut after this many transitions."""
+
+
+class Percept(NamedTuple):
+    """What a team perceives after a reset or a step, in NumPy.
+
+    Attributes:
+        obs: each agent's observation ``[N, D]``, padded with zeros.
+        state: the global state ``[S]``.
+        avail: which actions each agent may take now ``[N, A]``.
+        reward: each agent's reward for the step that led here ``[N]``.
+        terminated: whether the episode ended for good.
+        truncated: whether something outside the task cut it, such as a time limit. Termination wins over both.
+    """
+
+    obs: np.ndarray
+    state: np.ndarray
+    avail: np.ndarray
+    reward: np.ndarray
+    terminated: bool = False
+    truncated: bool = False
+
+
+class PythonEnv(abc.ABC):
+    """One environment of one team.
+
+    An episode must depend on its seed and on the actions alone: then a run with the same seed gives the same result,
+    whatever number of processes step its environments, and a stopped run goes on as if it had not been stopped.
+    """
+
+    spec: EnvSpec
+
+    @abc.abstractmethod
+    def reset(self, seed: int) -> Percept:
+        """Begin the episode of that seed, a number of 31 bits; its reward means nothing."""
+
+    @abc.abstractmethod
+    def step(self, action: np.ndarray) -> Percept:
+        """Carry out the joint action: ``[N]`` indices, or ``[N, A]`` numbers where ``spec.continuous`` says so."""
+
+    def outcome(self) -> dict[str, float]:
+        """What an episode that has just ended came to; the names are ``spec.outcomes``."""
+        return {}
+
+    def close(self) -> None:  # noqa: B027 -- most have nothing to free
+        """Free what the environment holds, such as a game's process."""
+
+
+def seed_of(words: np.ndarray) -> int:
+    """The number of 31 bits that an environment is seeded with, of the two words ``[2]`` of a driver's key."""
+    return int(words[0] ^ words[1]) & 0x7FFFFFFF
+
+
+def require_sound(percept: Percept, spec: EnvSpec) -> None:
+    """Refuse what must not reach a learner.
+
+    Raises:
+        ValueError: naming an array of the wrong shape, or one with a number that is not finite; or if an agent has no
+            available action.
+    """
+    n, d, s, a = spec.num_agents, spec.obs_dim, spec.state_dim, spec.num_actions
+    shapes = {"obs": (n, d), "state": (s,), "avail": (n, a), "reward": (n,)}
+    for name, shape in shapes.items():
+        array = np.asarray(getattr(percept, name))
+        if array.shape != shape:
+            raise ValueError(f"{name} has the shape {list(array.shape)}, by the specification it is {list(shape)}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite: it has a NaN or an infinity")
+    if not np.asarray(percept.avail, bool).any(-1).all():
+        raise ValueError("an agent has no available action: each needs at least one, also at the last step")
