@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from comarl.errors import ComarlError
 
 if TYPE_CHECKING:
-    from comarl.api import TeamPolicy, evaluate, load_policy, make, train
+    from comarl.api import TeamPolicy, evaluate, load_policy, make, resume, train
 
 __version__ = "0.1.0"
-__all__ = ["ComarlError", "TeamPolicy", "evaluate", "load_policy", "make", "train"]
+__all__ = ["ComarlError", "TeamPolicy", "evaluate", "load_policy", "make", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:

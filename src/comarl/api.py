@@ -39,6 +39,15 @@ def train(method: str, env: str = "smax/3m", *, progress: Progress | None = None
     return runner.train(resolve(method, env, settings), progress)
 
 
+def resume(run: str | Path, *, progress: Progress | None = None, **settings: Any) -> Run:
+    """Go on with a run that was stopped or killed; like ``comarl resume RUN``, whose options are the settings.
+
+    Raises:
+        ComarlError: as :func:`train`; also if a setting would make another run of it.
+    """
+    return runner.resume(Path(run), progress, **settings)
+
+
 def evaluate(run: str | Path, episodes: int = 512) -> dict[str, Any]:
     """Play the greedy policies of a finished run; the same object as ``comarl evaluate RUN --json``."""
     return runner.evaluate(Path(run), episodes)
