@@ -48,9 +48,12 @@ def resume(run: str | Path, *, progress: Progress | None = None, **settings: Any
     return runner.resume(Path(run), progress, **settings)
 
 
-def evaluate(run: str | Path, episodes: int = 512) -> dict[str, Any]:
-    """Play the greedy policies of a finished run; the same object as ``comarl evaluate RUN --json``."""
-    return runner.evaluate(Path(run), episodes)
+def evaluate(run: str | Path, episodes: int = 512, *, best: bool = False) -> dict[str, Any]:
+    """Play the greedy policies of a finished run; the same object as ``comarl evaluate RUN --json``.
+
+    With ``best`` those of the checkpoints with the best evaluation; the run need not have finished.
+    """
+    return runner.evaluate(Path(run), episodes, best=best)
 
 
 class TeamPolicy:
@@ -107,8 +110,10 @@ class TeamPolicy:
         return np.asarray(action)
 
 
-def load_policy(run: str | Path, seed: int | None = None) -> TeamPolicy:
+def load_policy(run: str | Path, seed: int | None = None, *, best: bool = False) -> TeamPolicy:
     """The trained team of a run folder; of its first seed unless told otherwise.
+
+    With ``best`` that of the checkpoint with the best evaluation; the run need not have finished.
 
     Raises:
         ComarlError: if the folder holds no finished run, or not that seed.
@@ -117,4 +122,5 @@ def load_policy(run: str | Path, seed: int | None = None) -> TeamPolicy:
     config = runner.load_config(folder)
     seed = require_seed(folder, config, seed)
     env = build_env(config)
-    return TeamPolicy(runner.load_policies(folder, config, env)[seed], env.spec)
+    load = runner.load_best_policies if best else runner.load_policies
+    return TeamPolicy(load(folder, config, env)[seed], env.spec)

@@ -16,7 +16,8 @@ from comarl.training import checkpoint
 from comarl.training.checkpoint import Series
 from comarl.training.logging import read_metrics
 
-SOURCES = sorted(Path(comarl.__file__).parent.rglob("*.py"))
+ROOT = Path(comarl.__file__).parent
+SOURCES = sorted(ROOT.rglob("*.py"))
 MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
 CALLS = {"eval", "exec", "compile", "__import__"}
 
@@ -40,7 +41,7 @@ def arguments(tree: ast.AST) -> set[tuple[str, Any]]:
     return {(k.arg, k.value.value) for c in calls for k in c.keywords if k.arg and isinstance(k.value, ast.Constant)}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_nothing_unpickles_or_evaluates(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert not names(tree) & (MODULES | CALLS)

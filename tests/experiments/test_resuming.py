@@ -1,5 +1,6 @@
 """A run that is broken off goes on bit for bit; what cannot go on says why and loses nothing."""
 
+import json
 import os
 import resource
 import shutil
@@ -19,6 +20,7 @@ from comarl.experiments.build import build_driver
 from comarl.experiments.config import RunConfig, with_settings
 from comarl.experiments.folder import load_config, read_json
 from comarl.experiments.lock import FolderLock
+from comarl.experiments.reproduce import first_difference, reproduce
 from comarl.experiments.saving import Checkpoints
 from comarl.training.logging import read_metrics
 from tests.probes import SMALL
@@ -85,8 +87,7 @@ def outcome(folder: Path) -> Outcome:
         rows.setdefault((row.get("seed"), row["kind"]), []).append(row)
     of = load_config(folder)
     env = make_env(of.env)
-    found, news = Checkpoints(folder, of, build_driver(of, env)).restore()
-    assert news == []
+    found, _ = Checkpoints(folder, of, build_driver(of, env)).restore()
     summary = {k: v for k, v in read_json(folder / "summary.json").items() if not k.endswith("_seconds")}
     return Outcome(rows, {s: x.state for s, x in found.items()}, runner.load_states(folder, of, env), summary)
 
@@ -127,20 +128,8 @@ def test_the_unbroken_run_is_whole(expected: Outcome) -> None:
     assert expected.rows[3, "evaluation"] != [{**row, "seed": 3} for row in expected.rows[4, "evaluation"]]
 
 
-def test_a_crash_between_rows_and_checkpoint_changes_nothing(tmp_path: Path, expected: Outcome) -> None:
-    folder, after = tmp_path / "run", 5
-    with pytest.raises(Crash):
-        runner.train(config(folder, seeds=2, seed=3), Hears(after, crash))
-    assert sum(row["kind"] == "evaluation" for row in read_metrics(folder)) == after
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"kind": "evalua')  # which a killed process may leave
-    hears = Hears()
-    runner.train(config(folder, seeds=2, seed=3, resume=True), hears)
-    assert sum(hears.begun.values()) == (after - 1) * CHUNK  # one of them has no checkpoint
-    assert_same(outcome(folder), expected)
-
-
-def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, expected: Outcome) -> None:
+def test_a_signal_and_then_a_crash_change_nothing(tmp_path: Path, expected: Outcome) -> None:
+    """The crash comes after the rows of a chunk were written, and before its checkpoint."""
     folder, number = tmp_path / "run", signal.SIGTERM
     before = signal.getsignal(number)
     hears = Hears(1, lambda: os.kill(os.getpid(), number))
@@ -152,16 +141,30 @@ def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, expected: Outcome) -
     assert signal.getsignal(number) is before
     assert len(list(folder.glob("checkpoints/seed_*/*"))) == 2
     assert not (folder / "summary.json").exists()
-    runner.resume(folder)
+
+    with pytest.raises(Crash):
+        runner.resume(folder, Hears(3, crash), checkpoint_every=0.0)
+    saved = sum(max(int(path.name) for path in seed.iterdir()) for seed in folder.glob("checkpoints/*"))
+    rows = [row for row in read_metrics(folder) if row["kind"] == "evaluation"]
+    assert len(rows) == saved // CHUNK + 1
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "evalua')  # which a killed process may leave
+
+    hears = Hears()
+    runner.train(config(folder, seeds=2, seed=3, resume=True), hears)
+    assert sum(hears.begun.values()) == saved
     assert_same(outcome(folder), expected)
 
 
-def test_time_that_is_up_saves(tmp_path: Path) -> None:
+def test_time_that_is_up_saves_and_more_steps_are_those_of_a_longer_run(tmp_path: Path, expected: Outcome) -> None:
     folder = tmp_path / "run"
     with pytest.raises(Stopped, match=r"^by --max-time and saved at environment step 72: ") as stop:
-        runner.train(config(folder, max_time="1s", checkpoint_every=1e6))
+        runner.train(config(folder, seeds=2, seed=3, steps=2 * CHUNK, max_time="1s", checkpoint_every=1e6))
     assert stop.value.status == 75
-    assert [path.name for path in folder.glob("checkpoints/seed_0/*")] == ["72"]
+    assert {path.name for path in folder.glob("checkpoints/seed_*/*")} == {"72"}
+    runner.resume(folder, steps=CHUNKS * CHUNK)
+    assert_same(outcome(folder), expected)
+    assert load_config(folder).steps == CHUNKS * CHUNK
 
 
 def test_a_finished_run_says_so(again: Path) -> None:
@@ -173,12 +176,16 @@ def test_a_finished_run_says_so(again: Path) -> None:
     assert {path: path.read_bytes() for path in again.rglob("*") if path.is_file()} == before
 
 
-def test_more_steps_are_those_of_a_longer_run(tmp_path: Path, expected: Outcome) -> None:
-    folder = tmp_path / "run"
-    runner.train(config(folder, seeds=2, seed=3, steps=2 * CHUNK))
-    runner.resume(folder, steps=CHUNKS * CHUNK)
-    assert_same(outcome(folder), expected)
-    assert load_config(folder).steps == CHUNKS * CHUNK
+def test_the_best_checkpoint_is_played_without_an_end(again: Path, expected: Outcome) -> None:
+    (again / "summary.json").unlink()
+    for path in again.glob("seed_*"):
+        shutil.rmtree(path)
+    scores = {
+        seed: max(np.mean(np.asarray(row["returns"], np.float32).mean(-1)) for row in expected.rows[seed, "evaluation"])
+        for seed in (3, 4)
+    }
+    played = runner.evaluate(again, SMALL["eval_episodes"], best=True)
+    assert played["return"]["per_seed"] == [round(float(scores[seed]), 4) for seed in (3, 4)]
 
 
 @pytest.mark.parametrize(
@@ -272,3 +279,22 @@ def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(tmp_path: Pa
     runner.resume(folder, hears)
     assert hears.begun[0] in (CHUNK, 2 * CHUNK)
     assert [row["env_steps"] for row in read_metrics(folder) if row["kind"] == "evaluation"] == [72, 144, 216, 288]
+
+
+def test_a_run_comes_out_again_and_a_difference_is_named(again: Path) -> None:
+    folder, beside = again, again.with_name("run-again")
+    assert reproduce(folder) == {
+        "run": str(folder),
+        "again": str(beside),
+        "equal": True,
+        "difference": None,
+        "versions": [],
+    }
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    number, row = next((i, row) for i, row in enumerate(map(json.loads, lines)) if row["kind"] == "train")
+    changed = json.dumps({**row, "loss": row["loss"] + 1e-7}) + "\n"
+    where = f"train of seed {row['seed']}"
+    (folder / "metrics.jsonl").write_text("".join([*lines[:number], changed, *lines[number + 1 :]]))
+    assert first_difference(folder, beside) == f"{where} at environment step 72: loss is not the same"
+    (folder / "metrics.jsonl").write_text("".join([*lines, changed]))
+    assert first_difference(folder, beside) == f"{where}: 5 rows in {folder} and 4 in {beside}"

@@ -130,6 +130,28 @@ def test_the_latest_and_the_best_are_kept(tmp_path: Path) -> None:
     assert series.steps() == [20, 60]  # the scores from before are remembered
 
 
+def test_the_best_is_read_and_nothing_is_changed(tmp_path: Path) -> None:
+    write(tmp_path, {10: 0.5, 20: 0.9, 30: 0.9, 40: float("nan"), 50: 0.1})
+    (tmp_path / "60.orbax-checkpoint-tmp").mkdir()  # somebody is writing
+    assert_is(Series(tmp_path, 2).best(shapes(moving(0))), 20)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["20", "40", "50", "60.orbax-checkpoint-tmp"]
+    spoil(tmp_path / "20" / "_METADATA", "torn")
+    with pytest.raises(ComarlError, match="20 cannot be used"):
+        Series(tmp_path, 2).best(shapes(moving(0)))
+
+
+def test_without_a_score_there_is_no_best(tmp_path: Path) -> None:
+    write(tmp_path, {10: float("nan")})
+    with pytest.raises(ComarlError, match=r"no checkpoint in .* has a score"):
+        Series(tmp_path, 2).best(shapes(moving(0)))
+
+
+def test_whoever_only_reads_removes_nothing(tmp_path: Path) -> None:
+    write(tmp_path, {10: 0.9, 20: 0.1, 30: 0.2})
+    Series(tmp_path, 1).close()
+    assert Series(tmp_path, 1).steps() == [10, 20, 30]
+
+
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert Series(tmp_path / "none", 2).restore(shapes(moving(0))) == (None, [])
 

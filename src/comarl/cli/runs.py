@@ -20,6 +20,8 @@ class Evaluate:
     """The run folder."""
     episodes: int = 512
     """Episodes for each policy; they are the same ones every time."""
+    best: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Play each seed's checkpoint with the best evaluation in place of its end; the run need not have finished."""
     json: JsonFlag = False
     """Print one JSON object on standard output and everything else on standard error."""
 
@@ -31,7 +33,7 @@ def evaluate(words: list[str]) -> int:
         with showing_progress() as progress:
             from comarl.experiments import runner
 
-            summary = runner.evaluate(args.run, args.episodes, progress)
+            summary = runner.evaluate(args.run, args.episodes, progress, best=args.best)
         table_console().print(score_table(summary))
         report(summary)
     return 0

@@ -275,7 +275,10 @@ def _typed(name: str, value: Any, expected: Any) -> Any:
             raise ComarlError(f"{name}={value!r}: expected a path")
         return None if value is None else Path(value)
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ComarlError(f"{name}={str(value)[:9]}…: too large for a number") from error
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
         raise ComarlError(f"{name}={value!r}: expected {expected.__name__}")
     return value
@@ -319,6 +322,8 @@ def check(config: RunConfig) -> None:
         raise ComarlError(f"alpha={config.mixer.alpha}: must lie between 0 and 1")
     if not 0 <= config.checkpoint_every < math.inf:
         raise ComarlError(f"checkpoint_every={config.checkpoint_every}: must not be negative, and finite")
+    if config.overwrite and config.resume:
+        raise ComarlError("overwrite=True, resume=True: a run is replaced or goes on, choose one")
     seconds_of(config.max_time)
     counted = {"seed": config.seed, "learning_starts": learner.learning_starts, "burn_in": learner.burn_in}
     counted |= {"replay_part": learner.replay_part}

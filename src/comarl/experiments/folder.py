@@ -79,7 +79,7 @@ def claim_folder(config: RunConfig) -> Path:
     """
     folder = config.folder
     try:
-        if (folder / "config.json").exists() and config.resume and not config.overwrite:
+        if (folder / "config.json").exists() and config.resume:
             _go_on(folder, config)
         else:
             _begin(folder, config)

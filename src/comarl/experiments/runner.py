@@ -126,32 +126,31 @@ def resume(folder: Path, progress: Progress | None = None, **settings: Any) -> R
 def _train(config: RunConfig, env: Env, lock: FolderLock, progress: Progress, until: float) -> Run:
     folder, driver = lock.folder, build_driver(config, env)
     seeds = list(range(config.seed, config.seed + config.seeds))
-    checkpoints = Checkpoints(folder, config, driver)
-    found, news = checkpoints.restore()
-    for text in news:
-        progress.say(text)
-    begun = {seed: found[seed].step if seed in found else 0 for seed in seeds}
-    last = _cut(driver, folder, begun)
-    note_session(folder, config, begun)
-    with contextlib.closing(MetricsWriter(folder, tensorboard=config.tensorboard, reached=begun)) as writer:
-        progress.say(f"compiling {config.method} on {config.env} …")
-        programs = Seeds(driver, seeds, {seed: saved.state for seed, saved in found.items()})
-        progress.say(f"compiled in {programs.compile_seconds:.1f} s; {_starts(begun)}")
-        before = max((saved.notes["train_seconds"] for saved in found.values()), default=0.0)
-        with contextlib.closing(checkpoints):
-            outputs = _Outputs(config, driver, lock, writer, checkpoints, progress)
-            latest, train_seconds = _learn(outputs, programs, begun, before, until)
-        progress.stop()
-        costs = {
-            "env_steps": programs.done[seeds[0]] * driver.iterations * driver.steps_per_iteration,
-            "compile_seconds": round(programs.compile_seconds, 2),
-            "train_seconds": round(train_seconds, 2),
-        }
-        return _finish(outputs, env, programs, last | latest, costs)
+    with checkpoint.quiet(), contextlib.closing(Checkpoints(folder, config, driver)) as checkpoints:
+        found, news = checkpoints.restore()
+        for text in news:
+            progress.say(text)
+        begun = {seed: found[seed].step if seed in found else 0 for seed in seeds}
+        last = _cut(driver, folder, begun)
+        note_session(folder, config, begun)
+        with contextlib.closing(MetricsWriter(folder, tensorboard=config.tensorboard, reached=begun)) as writer:
+            progress.say(f"compiling {config.method} on {config.env} …")
+            programs = Seeds(driver, seeds, {seed: saved.state for seed, saved in found.items()})
+            progress.say(f"compiled in {programs.compile_seconds:.1f} s; {_starts(begun)}")
+            session = _Session(config, driver, lock, writer, checkpoints, progress)
+            before = max((saved.notes["train_seconds"] for saved in found.values()), default=0.0)
+            latest, train_seconds = _learn(session, programs, begun, before, until)
+            progress.stop()
+            costs = {
+                "env_steps": programs.done[seeds[0]] * driver.iterations * driver.steps_per_iteration,
+                "compile_seconds": round(programs.compile_seconds, 2),
+                "train_seconds": round(train_seconds, 2),
+            }
+            return _finish(session, env, programs, last | latest, costs)
 
 
-class _Outputs(NamedTuple):
-    """Who hears of what a run does."""
+class _Session(NamedTuple):
+    """What belongs to a run while this process is at it."""
 
     config: RunConfig
     driver: OnDevice
@@ -162,13 +161,13 @@ class _Outputs(NamedTuple):
 
 
 def _learn(
-    outputs: _Outputs, programs: Seeds, begun: dict[int, int], before: float, until: float
+    session: _Session, programs: Seeds, begun: dict[int, int], before: float, until: float
 ) -> tuple[dict[int, Episodes], float]:
     """Train to the end; the last evaluation of each seed that had something left to do, and the seconds of training.
 
     A checkpoint is written after the rows that lead to it, and after nothing in them was found wrong.
     """
-    config, driver, lock, writer, checkpoints, progress = outputs
+    config, driver, lock, writer, checkpoints, progress = session
     chunk_steps = driver.iterations * driver.steps_per_iteration
     chunks = math.ceil(config.steps / chunk_steps)
     progress.start(begun, chunks * chunk_steps, score_name(config, driver.env.spec.outcomes))
@@ -182,7 +181,7 @@ def _learn(
             learned = max(0, driver.learner.starts - number * driver.iterations)
             row = _write_chunk(driver, config, writer, seed, steps, log, learned)
             progress.update(seed, steps, row)
-            _require_sound(outputs, log, seed, steps, learned)
+            _require_sound(session, log, seed, steps, learned)
             last[seed] = log.evaluation
             if snapshot is not None:
                 writer.sync()
@@ -196,9 +195,9 @@ def _learn(
     return last, before + time.perf_counter() - start
 
 
-def _finish(outputs: _Outputs, env: Env, programs: Seeds, last: dict[int, Episodes], costs: dict[str, Any]) -> Run:
+def _finish(session: _Session, env: Env, programs: Seeds, last: dict[int, Episodes], costs: dict[str, Any]) -> Run:
     """Write what is read of a finished run; the summary, which says that it has finished, at the very end."""
-    config, driver, lock, writer, _, progress = outputs
+    config, driver, lock, writer, _, progress = session
     for seed in programs.seeds:
         checkpoint.save(lock.folder / f"seed_{seed}", programs.state(seed).learner)
     progress.say("playing the fixed policies …")
@@ -236,7 +235,10 @@ def _cut(driver: OnDevice, folder: Path, begun: dict[int, int]) -> dict[int, Epi
                 f"{folder / 'metrics.jsonl'} does not hold each evaluation of seed {seed} until environment step "
                 f"{begun[seed]}, from which it would go on: put the file back, or train anew with --overwrite"
             )
-    return {seed: _episodes(rows[-1]) for seed, rows in evaluations.items() if rows}
+    try:
+        return {seed: _episodes(rows[-1]) for seed, rows in evaluations.items() if rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ComarlError(f"{folder / 'metrics.jsonl'} holds an evaluation that nobody has written: {error}") from error
 
 
 def _episodes(row: dict[str, Any]) -> Episodes:
@@ -247,11 +249,16 @@ def _episodes(row: dict[str, Any]) -> Episodes:
     return Episodes(plain.pop("returns"), plain.pop("length").astype(jnp.int32), plain)
 
 
-def evaluate(folder: Path, episodes: int = 512, progress: Progress | None = None) -> dict[str, Any]:
+def evaluate(
+    folder: Path, episodes: int = 512, progress: Progress | None = None, *, best: bool = False
+) -> dict[str, Any]:
     """Play each seed's greedy policy of a finished run, and the fixed policies beside it.
 
+    With ``best`` it is that of the checkpoint with the best evaluation, and the run need not have finished. The best of
+    several noisy scores flatters: it is for use, not for comparing methods.
+
     Raises:
-        ComarlError: if the folder holds no finished run, or ``episodes`` is not positive.
+        ComarlError: if the folder holds no finished run (or no such checkpoint), or ``episodes`` is not positive.
     """
     if episodes < 1:
         raise ComarlError(f"episodes={episodes}: must be positive")
@@ -261,7 +268,7 @@ def evaluate(folder: Path, episodes: int = 512, progress: Progress | None = None
     progress = progress or Silent()
     results: list[Episodes] = []
     player = _player(env, episodes)
-    policies = load_policies(folder, config, env)
+    policies = (load_best_policies if best else load_policies)(folder, config, env)
     for seed, policy in policies.items():
         progress.say(f"playing {episodes} episodes with seed {seed} …")
         results.append(player(policy))
@@ -275,6 +282,14 @@ def load_policies(folder: Path, config: RunConfig, env: Env) -> dict[int, Policy
     """Each seed's policy of a finished run."""
     algorithm = build_driver(config, env).learner.algorithm
     return {s: algorithm.policy(state, config.steps) for s, state in load_states(folder, config, env).items()}
+
+
+def load_best_policies(folder: Path, config: RunConfig, env: Env) -> dict[int, Policy]:
+    """Each seed's policy at the checkpoint with the best evaluation."""
+    driver = build_driver(config, env)
+    policy = driver.learner.algorithm.policy
+    with contextlib.closing(Checkpoints(folder, config, driver)) as checkpoints:
+        return {s: policy(x.state.learner, x.step) for s, x in checkpoints.best().items()}
 
 
 def load_states(folder: Path, config: RunConfig, env: Env) -> dict[int, Any]:
@@ -318,11 +333,11 @@ def _write_chunk(
     return metrics | {"score": _score(config, log.evaluation)}
 
 
-def _require_sound(outputs: _Outputs, log: ChunkLog, seed: int, steps: int, learned: int) -> None:
+def _require_sound(session: _Session, log: ChunkLog, seed: int, steps: int, learned: int) -> None:
     """Stop at what is not a finite number, or at an agent that can do nothing; by the first iteration that has it.
 
     Args:
-        outputs: of the run.
+        session: of the run.
         log: what a chunk reports.
         seed: whose it is.
         steps: environment steps at its end.
@@ -331,7 +346,7 @@ def _require_sound(outputs: _Outputs, log: ChunkLog, seed: int, steps: int, lear
     Raises:
         ComarlError: with the step, the metric, the last checkpoint before it, and how to go on.
     """
-    config, driver, checkpoints = outputs.config, outputs.driver, outputs.checkpoints
+    config, driver, checkpoints = session.config, session.driver, session.checkpoints
 
     def refuse(what: str, faulty: np.ndarray, advice: str) -> None:
         if not faulty.any():

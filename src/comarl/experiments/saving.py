@@ -47,6 +47,18 @@ class Checkpoints:
                 )
         return found, news + self._other_versions(found)
 
+    def best(self) -> dict[int, Saved]:
+        """Each seed's checkpoint with the best evaluation.
+
+        Raises:
+            ComarlError: if a seed has none that can be used.
+        """
+        like = jax.eval_shape(self._driver.init, 0)
+        found = {seed: series.best(like) for seed, series in self._series.items()}
+        for seed, saved in found.items():
+            self._require_fit(seed, saved)
+        return found
+
     def save(self, seed: int, env_steps: int, state: RunState, score: float, seconds: float) -> None:
         """Begin to write a copy of a seed's state.
 
@@ -96,6 +108,8 @@ class Checkpoints:
         recorded = saved.notes.get("config")
         # More steps may have been asked for since.
         same = isinstance(recorded, dict) and dataclasses.replace(from_json(recorded), steps=self._config.steps)
+        if not isinstance(saved.notes.get("train_seconds"), float):
+            raise ComarlError(f"{path} does not say what the training has taken: put its own back, or use --overwrite")
         if not same or to_json(same) != to_json(self._config):
             raise ComarlError(f"{path} is of another configuration than the run: put its own back, or use --overwrite")
         here = int(saved.state.iteration) * self._driver.steps_per_iteration

@@ -100,6 +100,7 @@ class Series:
     def __init__(self, folder: Path, keep: int):
         self.folder, self.keep = folder, keep
         self._scores: dict[int, float] = {}
+        self._has_saved = False
         self._checkpointer = ocp.StandardCheckpointer()
 
     def steps(self) -> list[int]:
@@ -130,7 +131,7 @@ class Series:
             self.wait()
             self._prune()
             self._checkpointer.save(self.path(step).absolute(), state, custom_metadata={**about, "notes": notes})
-        self._scores[step] = score
+        self._scores[step], self._has_saved = score, True
 
     def wait(self) -> None:
         """Until everything is written.
@@ -138,18 +139,19 @@ class Series:
         Raises:
             ComarlError: if it cannot be.
         """
-        with self._writing(), _quiet():
+        with self._writing(), quiet():
             self._checkpointer.wait_until_finished()
 
     def close(self) -> None:
-        """Wait, and leave what is to be kept.
+        """Wait, and leave what is to be kept, if anything was saved: whoever only reads removes nothing.
 
         Raises:
             ComarlError: if what was under way cannot be written.
         """
         with self._writing(), contextlib.closing(self._checkpointer):
             self.wait()
-            self._prune()
+            if self._has_saved:
+                self._prune()
 
     def restore(self, like: Any) -> tuple[Saved | None, list[str]]:
         """The latest checkpoint that is whole, if there is any, and what is wrong with those after it.
@@ -164,7 +166,7 @@ class Series:
                 written by a newer version.
         """
         problems: list[str] = []
-        with _quiet():
+        with quiet():
             self._sweep()
             about = {step: self._about(step) for step in self.steps()}
             for step in reversed(about):
@@ -182,6 +184,25 @@ class Series:
         if problems:
             raise ComarlError(f"no checkpoint can be used, train anew with --overwrite: {'; '.join(problems)}")
         return None, []
+
+    def best(self, like: Any) -> Saved:
+        """The checkpoint of the best score; nothing is changed, for training may be going on.
+
+        Raises:
+            ComarlError: if there is none, or it cannot be used.
+        """
+        with quiet():
+            about = {step: self._about(step) for step in self.steps()}
+            self._scores = {step: _score(about[step]) for step in about}
+            step = self._best()
+            if step is None:
+                raise ComarlError(f"no checkpoint in {self.folder} has a score: play the end of the run instead")
+            try:
+                return self._restore(step, like, about[step])
+            except ComarlError:
+                raise
+            except Exception as error:  # whatever Orbax makes of a damaged file
+                raise ComarlError(f"{self.path(step)} cannot be used: {_reason(error)}") from error
 
     def _about(self, step: int) -> Any:
         """What stands beside the arrays; None if it cannot be read."""
@@ -237,8 +258,8 @@ class Series:
 
 
 @contextlib.contextmanager
-def _quiet() -> Generator[None, None, None]:
-    """Orbax and its tasks log what they raise as well, page by page."""
+def quiet() -> Generator[None, None, None]:
+    """Orbax and its threads log what they raise as well, page by page: not while the block lasts."""
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
