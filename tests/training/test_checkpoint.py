@@ -247,6 +247,3 @@ def test_a_disk_that_is_full_is_one_line_and_the_one_before_stays(tmp_path: Path
     saved, problems = Series(tmp_path, 2).restore(shapes(moving(0)))
     assert_is(saved, 10)
     assert problems == []
-    series.save(30, moving(30), 0.0, {"of": 30})  # there is room again
-    series.close()
-    assert series.steps() == [10, 30]
