@@ -21,7 +21,7 @@ from comarl.envs.games.matrix import PAYOFFS, MatrixGame
 from comarl.envs.registry import make_env
 from comarl.experiments.build import build_maddpg
 from comarl.experiments.config import with_settings
-from comarl.experiments.presets import OF_METHOD, PRESETS, resolve
+from comarl.experiments.presets import OF_METHOD, resolve
 from comarl.memory.base import Batch
 from comarl.nets.critics import ActionCritic
 from comarl.nets.distributions import chosen, log_probabilities, sample
@@ -383,17 +383,6 @@ def test_the_whole_loop_learns_with_memory() -> None:
 def test_the_whole_loop_learns_with_options(options: dict[str, Any]) -> None:
     _, log = train(Forbidden(), "maddpg", 100, **LOOP | options)
     np.testing.assert_array_equal(log.evaluation.returns, 10)
-
-
-@pytest.mark.paper
-def test_a_listener_is_told_where_to_go() -> None:
-    """Who goes to the middle of the landmarks has about -17 in the paper's first task: words were used."""
-    env = "mpe/simple_speaker_listener"
-    preset = OF_METHOD["maddpg"] | PRESETS["maddpg", env, "replay"].settings
-    sizes = {"hidden": 64, "buffer_steps": 200_000, "learning_starts": 5_000}
-    settings = {name: x for name, x in (preset | sizes).items() if name not in ("steps", "eval_every")}
-    _, log = train(make_env(env), "maddpg", 1250, **settings)
-    assert float(log.evaluation.returns.mean()) > -15
 
 
 def test_the_whole_loop_fits_together() -> None:

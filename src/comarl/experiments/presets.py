@@ -84,11 +84,17 @@ CHECKERS = GRID | {
     "td_lambda": 0.4,
     "eval_every": 50_000,
 }
-# With the defaults, which are the paper's but for whole sequences, the listener keeps to the landmarks' middle.
+# With the defaults, which are the paper's but for whole sequences, the listener keeps to the landmarks' middle: 40
+# sequences hold 40 goals, and 1024 transitions as many as there are. What one action changes is small beside the value of
+# all that comes after, of which a γ of .5 makes less: with the paper's .95 the listener stops .2 beside its goal.
 SPEAKER = {
-    "steps": 500_000,
+    "steps": 900_000,
     "straight_through": True,
     "lr": 2e-3,
+    "lr_decay": 0.03,
+    "gamma": 0.5,
+    "replay_part": 1,
+    "batch_size": 1024,
     "updates": 8,
     "eval_every": 100_000,
 }
