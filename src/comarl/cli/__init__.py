@@ -14,6 +14,7 @@ COMMANDS = {
     "train": ("comarl.cli.train:train", "train a team: comarl train qmix --env smax/3m --seeds 3"),
     "demo": ("comarl.cli.train:demo", "train QMIX on SMAX 3m, three seeds, into runs/demo"),
     "evaluate": ("comarl.cli.runs:evaluate", "play the greedy policies of a finished run"),
+    "cross-play": ("comarl.cli.runs:cross_play", "agents of one team with those of another they never trained with"),
     "export": ("comarl.cli.export:export", "write a run's greedy policies to files that play without JAX"),
     "plot": ("comarl.cli.runs:plot", "draw the learning curves of one or more runs"),
     "render": ("comarl.cli.render:render", "draw an episode: comarl render switch/2 --policy optimal"),
