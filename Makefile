@@ -34,6 +34,7 @@ results: $(READY) ## learning results of every preset, and the table in README.m
 
 compare: $(READY) ## methods side by side: docs/comparisons.md (hours; goes on where it stopped)
 	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/crossplay.py
 
 bench: $(READY) ## measure speed and memory
 	$(BIN)/python benchmarks/run.py

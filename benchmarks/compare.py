@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap, trim_mean
 
-from comarl.experiments.methods import METHODS
-from comarl.experiments.presets import CHECKERS, SWITCH, defaults, resolve
+from comarl.experiments.config import RunConfig
+from comarl.experiments.presets import CHECKERS, SPEAKER, SWITCH, defaults, resolve
 from comarl.experiments.scores import short, show_score
 from comarl.report.curves import COLOURS, read_curve, summarise
 
@@ -32,16 +32,23 @@ class Comparison:
     """What is compared.
 
     Attributes:
-        methods: names of methods.
+        methods: names of methods, or of variants.
         envs: names of environments.
         settings: what all have in common, by flat names; the rest are each method's defaults.
         seeds: seeds of each.
+        variants: by their names methods with more settings.
     """
 
     methods: tuple[str, ...]
     envs: tuple[str, ...]
     settings: dict[str, Any]
     seeds: int = 3
+    variants: dict[str, tuple[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
+
+    def of(self, name: str) -> tuple[str, dict[str, Any]]:
+        """The method of that name, or behind a variant, and its settings."""
+        method, more = self.variants.get(name, (name, {}))
+        return method, self.settings | more
 
 
 COMPARISONS = {
@@ -72,6 +79,12 @@ COMPARISONS = {
         {"steps": 300_000, "length": 26, "gamma": 0.9, "team_reward": "sum", "eval_every": 50_000},
         seeds=5,
     ),
+    "speaker": Comparison(
+        ("maddpg", "maddpg-inferring", "ddpg"),
+        ("mpe/simple_speaker_listener",),
+        SPEAKER,
+        variants={"maddpg-inferring": ("maddpg", {"infer_policies": True})},
+    ),
 }
 
 
@@ -92,7 +105,7 @@ def main(names: list[str]) -> None:
 
 def is_result(row: dict[str, Any], comparison: Comparison, method: str, env: str) -> bool:
     """Whether a row is this method's result with the settings of now."""
-    wanted = (method, env, comparison.settings, comparison.seeds)
+    wanted = (method, env, comparison.of(method)[1], comparison.seeds)
     return (row["method"], row["env"], row["settings"], len(row["scores"])) == wanted
 
 
@@ -103,31 +116,44 @@ def run(name: str, comparison: Comparison, method: str, env: str) -> dict[str, A
 
     print(f"{method} on {env}", file=sys.stderr)
     folder = ROOT / "runs" / name / f"{method}-{env.replace('/', '-')}"
-    settings = comparison.settings | {"seeds": comparison.seeds, "run": folder, "overwrite": True}
-    config = resolve(method, env, settings)
-    if config != defaults(method, env, settings):
-        raise ValueError(
-            f"the preset of {method} on {env} has settings that the comparison does not: it would favour it"
-        )
+    rule, settings = comparison.of(method)
+    config = fair(rule, env, settings | {"seeds": comparison.seeds, "run": folder, "overwrite": True})
     with showing_progress() as progress:
         train(config, progress)
     curve = read_curve(folder)
     return {
         "method": method,
         "env": env,
-        "settings": comparison.settings,
+        "settings": settings,
         "score": curve.score,
         "env_steps": curve.steps.tolist(),
         "scores": curve.scores.round(4).tolist(),
         "fixed": {k: round(v, 4) for k, v in curve.fixed.items()},
-        "command": command(comparison, method, env),
+        "command": command(rule, env, comparison.seeds, settings),
     }
 
 
-def command(comparison: Comparison, method: str, env: str) -> str:
+def fair(method: str, env: str, settings: dict[str, Any]) -> RunConfig:
+    """The configuration of a run, which no preset may favour."""
+    config = resolve(method, env, settings)
+    if config != defaults(method, env, settings):
+        raise ValueError(
+            f"the preset of {method} on {env} has settings that the comparison does not: it would favour it"
+        )
+    return config
+
+
+def command(method: str, env: str, seeds: int, settings: dict[str, Any]) -> str:
     """What a user types for one result."""
-    flags = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in comparison.settings.items())
-    return f"comarl train {method} --env {env} --seeds {comparison.seeds} {flags}"
+    return f"comarl train {method} --env {env} --seeds {seeds} {' '.join(flag(*x) for x in settings.items())}"
+
+
+def flag(name: str, value: Any) -> str:
+    """A setting as it is typed."""
+    word = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{word}" if value else f"--no-{word}"
+    return f"--{word} {value}"
 
 
 def write(name: str, rows: list[dict[str, Any]]) -> None:
@@ -157,10 +183,15 @@ def write_table(name: str, rows: list[dict[str, Any]]) -> None:
     for policy in dict.fromkeys(p for r in rows for p in r["fixed"]):
         fixed = {r["env"]: show_score(r["score"], r["fixed"][policy]) for r in rows if policy in r["fixed"]}
         lines.append(f"| *{policy}* | {' | '.join([*(fixed.get(env, '–') for env in envs), *('' for _ in several)])} |")
+    write_section(name, [picture, "", *lines])
+
+
+def write_section(name: str, lines: list[str]) -> None:
+    """The page's part between the marks of that name."""
     begin, end = f"<!-- {name}: made by 'make compare' -->", f"<!-- end of {name} -->"
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(end)
-    PAGE.write_text(f"{before}{begin}\n{picture}\n\n" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
 
 
 def cell(row: dict[str, Any]) -> str:
@@ -221,7 +252,8 @@ def draw(name: str, rows: list[dict[str, Any]]) -> None:
         axes.remove()
     figure.supxlabel("environment steps per seed", fontsize=10)
     figure.supylabel(f"{short(rows[0]['score'])}, greedy policy", fontsize=10)
-    order = [*(m for m in COMPARISONS[name].methods if m in handles), *(h for h in handles if h not in METHODS)]
+    learned = COMPARISONS[name].methods
+    order = [*(m for m in learned if m in handles), *(h for h in handles if h not in learned)]
     figure.legend([handles[label] for label in order], order, loc="outside right center", frameon=False, fontsize=9)
     PICTURES.mkdir(exist_ok=True)
     figure.savefig(PICTURES / f"{name}.png")

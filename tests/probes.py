@@ -213,6 +213,35 @@ class Lottery(Env):
         return make_timestep(obs, jnp.stack([name, time, length]), avail=avail, **more)
 
 
+class Chase(Env):
+    """Two hunters against a prey, two steps: a hunter who names the prey's action catches it.
+
+    A catch earns both hunters 1 and costs the prey 10; hunter i earns i more at every step, so that returns tell them
+    apart. The prey has two actions, the hunters three.
+    """
+
+    def __init__(self) -> None:
+        sides = ("hunters", "hunters", "prey")
+        more: dict[str, Any] = {"agent_types": (0, 0, 1), "reward": "per agent", "opposed": True, "sides": sides}
+        self.spec = spec("probe/chase", 3, obs=1, state=1, actions=3, limit=2, **more)
+
+    def reset(self, key: PRNGKeyArray) -> tuple[Any, TimeStep]:
+        del key
+        time = jnp.zeros((), jnp.int32)
+        return time, self._see(time, first=True)
+
+    def step(self, state: Any, action: Int[Array, " N"], key: PRNGKeyArray) -> tuple[Any, TimeStep]:
+        time = state + 1
+        catches = (action[:2] == action[2]).sum().astype(jnp.float32)
+        reward = jnp.stack([catches, catches + 1, -10 * catches])
+        return time, self._see(time, reward=reward, terminated=time == 2)
+
+    def _see(self, time: Array, **more: Any) -> TimeStep:
+        avail = jnp.ones((3, 3), bool).at[2, 2].set(False)
+        now = time.astype(jnp.float32)
+        return make_timestep(jnp.full((3, 1), now), now[None], avail=avail, **more)
+
+
 def random_parameters(make: Callable[[], Any], seed: int = 0) -> Any:
     """A module with random parameters of the right shapes, without compiling its initialisation."""
     draw = np.random.default_rng(seed)

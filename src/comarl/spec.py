@@ -25,6 +25,8 @@ class EnvSpec:
         reward: how the environment's reward is meant, for the reports.
         continuous: whether an agent's action is a vector of ``A`` numbers in [-1, 1] rather than one of ``A`` actions.
         opposed: whether some agents gain what others lose, so that no single reward can stand for all.
+        sides: where agents are opposed, which side each of them is on, by name. Empty: two types of agents are two
+            sides, and so are two agents.
     """
 
     name: str
@@ -39,6 +41,7 @@ class EnvSpec:
     reward: str = "shared by the team"
     continuous: bool = False
     opposed: bool = False
+    sides: tuple[str, ...] = ()
 
     @property
     def types(self) -> tuple[int, ...]:

@@ -76,6 +76,7 @@ STATIC = {
     "num_actions is 0": Walk(spec=dataclasses.replace(SPEC, num_actions=0)),
     "max_episode_steps is 2.5": Walk(spec=HALF_STEPS),
     "agent_types has 3 entries for 2 agents": Walk(spec=dataclasses.replace(SPEC, agent_types=(0, 0, 1))),
+    "sides has 1 entries for 2 agents": Walk(spec=dataclasses.replace(SPEC, sides=("us",))),
     "names an outcome twice": Walk(spec=dataclasses.replace(SPEC, outcomes=("far", "far"))),
     "outcome returns ['far'] and spec.outcomes names ['won']": Walk(spec=dataclasses.replace(SPEC, outcomes=("won",))),
     "reset returns obs of shape [2, 3] and dtype float32, and by the spec it is [2, 4]": Walk(

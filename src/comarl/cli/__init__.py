@@ -15,6 +15,7 @@ COMMANDS = {
     "resume": ("comarl.cli.train:resume", "go on with a run that was stopped or killed, bit for bit"),
     "demo": ("comarl.cli.train:demo", "train QMIX on SMAX 3m, three seeds, into runs/demo"),
     "evaluate": ("comarl.cli.runs:evaluate", "play the greedy policies of a finished run"),
+    "cross-play": ("comarl.cli.runs:cross_play", "agents of one team with those of another they never trained with"),
     "export": ("comarl.cli.export:export", "write a run's greedy policies to files that play without JAX"),
     "reproduce": ("comarl.cli.runs:reproduce", "train a finished run again, and compare: the same, bit for bit?"),
     "plot": ("comarl.cli.runs:plot", "draw the learning curves of one or more runs"),

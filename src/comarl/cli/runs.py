@@ -1,4 +1,4 @@
-"""Commands on finished runs: ``comarl evaluate``, ``reproduce`` and ``plot``."""
+"""Commands on finished runs: ``comarl evaluate``, ``reproduce``, ``cross-play`` and ``plot``."""
 
 import dataclasses
 from pathlib import Path
@@ -9,6 +9,10 @@ import tyro
 from comarl.cli.output import JsonFlag, reporting, showing_progress, table_console
 from comarl.cli.parse import parse
 from comarl.errors import ComarlError
+from comarl.experiments.crossplay import cross_play as play_across
+from comarl.experiments.crossplay import load_meeting
+from comarl.report import crossplay as crossings
+from comarl.report.figures import require_picture
 from comarl.report.summary import score_table
 
 
@@ -63,6 +67,50 @@ def reproduce(words: list[str]) -> int:
         print(f"{result['run']} and {result['again']} are {same}")
         report(result)
     return 0 if result["equal"] else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossPlay:
+    """Let agents of one team play with those of another that they were not trained with.
+
+    The teams are all seeds of the runs. Where agents oppose each other, one side's come from one team and the other's
+    from another; elsewhere one agent, each in turn, from one team and all the others from another.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...", help_behavior_hint="")] = ()
+    """The run folders, all of one environment; a single one if it has several seeds."""
+    episodes: int = 512
+    """Episodes for each pair of teams; they are the same ones every time."""
+    sampled: bool = False
+    """Draw actions as in training, rather than play greedily."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE", help_behavior_hint="(default: RUN/cross_play.png of a single run, else cross_play.png)"
+        ),
+    ] = None
+    """The picture; its ending says the format (.png, .pdf, .svg)."""
+    json: JsonFlag = False
+    """Print one JSON object on standard output and everything else on standard error."""
+
+
+def cross_play(words: list[str]) -> int:
+    """Play, print, draw, and name the file."""
+    args = parse(CrossPlay, "comarl cross-play", words)
+    if not args.runs:
+        raise ComarlError("comarl cross-play: which RUN? Run folders of one environment, or one with several seeds")
+    load_meeting(args.runs)
+    out = args.out or (args.runs[0] / "cross_play.png" if len(args.runs) == 1 else Path("cross_play.png"))
+    require_picture(out)
+    with reporting(args.json) as report:
+        with showing_progress() as progress:
+            played = play_across(args.runs, args.episodes, sampled=args.sampled, progress=progress)
+        result = crossings.with_means(played)
+        crossings.draw_cross_play(result, out)
+        crossings.print_cross_play(result, table_console())
+        print(f"wrote {out}")
+        report({**result, "file": str(out)})
+    return 0
 
 
 @dataclasses.dataclass(frozen=True)

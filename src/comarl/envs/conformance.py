@@ -120,6 +120,8 @@ def _spec_problems(spec: Any) -> Iterator[str]:
             f"spec.agent_types has {len(spec.agent_types)} entries for {spec.num_agents} agents: "
             "give one number per agent, or none if all are alike"
         )
+    if len(spec.sides) not in (0, spec.num_agents):
+        yield f"spec.sides has {len(spec.sides)} entries for {spec.num_agents} agents: give one name per agent, or none"
     if len(set(spec.outcomes)) != len(spec.outcomes):
         yield f"spec.outcomes names an outcome twice: {', '.join(spec.outcomes)}"
 

@@ -351,3 +351,11 @@ def test_worlds_with_adversaries_say_that_agents_oppose_each_other() -> None:
     assert opposed == {"simple_adversary", "simple_crypto", "simple_push", "simple_tag", "simple_world_comm"}
     assert not make_env("mpe-continuous/simple_reference").spec.opposed
     assert make_env("mpe-continuous/simple_push").spec.opposed
+
+
+def test_sides_are_adversaries_and_the_others() -> None:
+    two = {"tag": 3, "world_comm": 4, "adversary": 1}  # the adversary who leads is one of them
+    for name, adversaries in two.items():
+        sides = make_env(f"mpe/simple_{name}").spec.sides
+        assert sides == ("adversaries",) * adversaries + ("agents",) * (len(sides) - adversaries)
+    assert make_env("mpe/simple_spread").spec.sides == ()

@@ -253,6 +253,7 @@ class Mpe(ObservedEnv):
             reward="per agent",
             continuous=continuous,
             opposed="adversaries" in classes,
+            sides=_sides(classes),
         )
 
     def begin(self, key: PRNGKeyArray) -> Any:
@@ -301,6 +302,13 @@ def _numbered(kinds: list[Any]) -> tuple[int, ...]:
     """Equal things get equal numbers, counted in order of appearance."""
     distinct = list(dict.fromkeys(kinds))
     return tuple(distinct.index(kind) for kind in kinds)
+
+
+def _sides(classes: list[str]) -> tuple[str, ...]:
+    """Adversaries, among them the one that leads, against the other agents; nothing where there are none."""
+    if "adversaries" not in classes:
+        return ()
+    return tuple("agents" if name == "agents" else "adversaries" for name in classes)
 
 
 def _class_of(agent: str, classes: dict[str, list[str] | str]) -> str:
