@@ -32,8 +32,11 @@ from comarl.envs.worker import DEAD, FAILED, QUIT, RESET, STEP
 from comarl.errors import ComarlError
 from comarl.types import TimeStep
 
-START_SECONDS, STEP_SECONDS = 120.0, 60.0
-"""How long a worker may take to make its environments, and for a step, until it counts as hung."""
+START_SECONDS, STEP_SECONDS, BEGIN_SECONDS = 120.0, 60.0, 30.0
+"""How long a worker may take to make its environments, and for a step, until it counts as hung.
+
+When it is told to begin episodes each of its environments has some time besides: it may have to start a game.
+"""
 
 CLOSE_SECONDS = 2.0
 """How long a worker may take to end."""
@@ -57,7 +60,7 @@ class PythonEnvs(Hosted):
     def __init__(self, name: str, make: Callable[[], PythonEnv], workers: int):
         self.name, self.make, self.workers = name, make, workers
         env = make()
-        self.spec = env.spec
+        self.spec, self.repeatable = env.spec, env.repeatable
         env.close()
 
     def start(self, count: int) -> "Processes":
@@ -95,7 +98,7 @@ class Processes(HostEnv):
 
     def __init__(self, envs: PythonEnvs, count: int, step_seconds: float = STEP_SECONDS):
         self.spec, self.count = envs.spec, count
-        self._name, self._step_seconds = envs.name, step_seconds
+        self._name, self._step_seconds, self._repeatable = envs.name, step_seconds, envs.repeatable
         self._failures = np.zeros(count, int)
         form = self.spec.action_form
         history = np.zeros((count, self.spec.max_episode_steps, *form.shape), form.dtype)
@@ -129,9 +132,13 @@ class Processes(HostEnv):
         return Replayable(*(x.copy() for x in self._at))
 
     def restore(self, snapshot: Replayable) -> None:
-        """Play the current episodes again up to where they were."""
+        """Play the current episodes again up to where they were; what cannot be repeated is dropped."""
         at = Replayable(*map(np.array, snapshot))
         self.reset(at.seeds)
+        if not self._repeatable:
+            self.dropped += int((at.length > 0).sum())
+            self._board.last[:] = True  # the next step begins other episodes
+            return
         for t in range(int(at.length.max())):
             ts = self.step(at.actions[:, t], at.seeds, t < at.length)
             if (ts.first & (at.length > 0)).any():
@@ -146,16 +153,19 @@ class Processes(HostEnv):
         begins = board.last | (command == RESET)
         for group in self._groups:
             group.tell(command)
-        deadline = time.monotonic() + self._step_seconds
+        told = time.monotonic()
         for group in self._groups:
             try:
-                self._count(group.hear(deadline - time.monotonic()), begins)
+                self._count(group.hear(told + self._patience(group, command) - time.monotonic()), begins)
             except _LostError as error:
                 self._replace(group, error.trace, begins)
         self._failures[board.last] = 0
         self._note(seeds)
         fields = (board.obs, board.state, board.avail, board.reward, board.discount, board.first, board.last)
         return TimeStep(*(np.copy(field) for field in fields))  # pyright: ignore[reportArgumentType] -- NumPy's
+
+    def _patience(self, group: "_Group", command: bytes) -> float:
+        return self._step_seconds + (BEGIN_SECONDS * len(group.rows) if command == RESET else 0.0)
 
     def _note(self, seeds: np.ndarray) -> None:
         """Write down how to come to where the environments now are."""
@@ -182,7 +192,7 @@ class Processes(HostEnv):
             try:
                 self._begin([group])
                 group.tell(RESET)
-                self._count(group.hear(self._step_seconds), begins)
+                self._count(group.hear(self._patience(group, RESET)), begins)
             except _LostError as error:
                 trace = error.trace
             else:

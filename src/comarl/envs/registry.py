@@ -192,6 +192,67 @@ FAMILIES: dict[str, Family] = {
         python=True,
         more=True,
     ),
+    "smac": Family(
+        "StarCraft II's micromanagement, stepped by Python (the package SMAC and the game)",
+        (
+            "3m",
+            "8m",
+            "25m",
+            "2s3z",
+            "3s5z",
+            "1c3s5z",
+            "MMM",
+            "2m_vs_1z",
+            "2s_vs_1sc",
+            "3s_vs_3z",
+            "3s_vs_4z",
+            "3s_vs_5z",
+            "5m_vs_6m",
+            "8m_vs_9m",
+            "10m_vs_11m",
+            "bane_vs_bane",
+            "so_many_baneling",
+            "2c_vs_64zg",
+            "27m_vs_30m",
+            "3s5z_vs_3s6z",
+            "6h_vs_8z",
+            "MMM2",
+            "corridor",
+        ),
+        "comarl.envs.adapters.smac:make_smac",
+        python=True,
+        more=True,
+    ),
+    "smacv2": Family(
+        "the same with teams and places drawn for each episode (SMACv2); RACE_ALLIES_vs_ENEMIES",
+        tuple(
+            f"{race}_{teams}"
+            for race in ("protoss", "terran", "zerg")
+            for teams in ("5_vs_5", "10_vs_10", "10_vs_11", "20_vs_20", "20_vs_23")
+        ),
+        "comarl.envs.adapters.smac:make_smacv2",
+        python=True,
+        more=True,
+    ),
+    "smaclite": Family(
+        "SMAC's maps rebuilt in Python, without the game (SMAClite)",
+        (
+            "2s3z",
+            "3s5z",
+            "3s5z_vs_3s6z",
+            "3s_vs_5z",
+            "2s_vs_1sc",
+            "2c_vs_64zg",
+            "10m_vs_11m",
+            "27m_vs_30m",
+            "bane_vs_bane",
+            "corridor",
+            "MMM",
+            "MMM2",
+        ),
+        "comarl.envs.adapters.smac:make_smaclite",
+        python=True,
+    ),
 }
 """Every family, in the order in which they are listed."""
 
