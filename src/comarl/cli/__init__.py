@@ -12,6 +12,7 @@ from comarl.errors import ComarlError
 
 COMMANDS = {
     "train": ("comarl.cli.train:train", "train a team: comarl train qmix --env smax/3m --seeds 3"),
+    "sweep": ("comarl.cli.sweep:sweep", "seeds × methods × settings as Ray tasks, compared in a table"),
     "demo": ("comarl.cli.train:demo", "train QMIX on SMAX 3m, three seeds, into runs/demo"),
     "evaluate": ("comarl.cli.runs:evaluate", "play the greedy policies of a finished run"),
     "export": ("comarl.cli.export:export", "write a run's greedy policies to files that play without JAX"),
