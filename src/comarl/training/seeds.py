@@ -1,7 +1,8 @@
 """Several seeds of one run, compiled once.
 
 On a CPU each seed is a state and a thread of its own, and the cores are shared by the operating system. On an
-accelerator all seeds are one mapped state. Either way a seed computes what it computes alone.
+accelerator all seeds are one mapped state, and on several they are shared out among them. Either way a seed computes
+what it computes alone.
 """
 
 import operator
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from comarl.training.ondevice import ChunkLog, OnDevice, RunState
+from comarl.training.sharding import spread
 
 SEED_AXES = cast(Any, RunState)(learner=0, memory=0, actors=0, iteration=None, seed=0)
 """The iteration is the same for all seeds: not mapping it keeps the replay's writes in place."""
@@ -31,12 +33,11 @@ class Seeds:
 
     def __init__(self, driver: OnDevice, seeds: list[int]):
         self.seeds = seeds
-        self._mapped = jax.default_backend() != "cpu" and len(seeds) > 1
+        self._mapped = len(seeds) > 1 and (jax.default_backend() != "cpu" or jax.local_device_count() > 1)
         start = time.perf_counter()
         init, chunk = driver.init, driver.chunk
         if self._mapped:
-            init = jax.vmap(init, out_axes=SEED_AXES)
-            chunk = jax.vmap(chunk, in_axes=(SEED_AXES,), out_axes=(SEED_AXES, 0))
+            init, chunk = spread(init, chunk, SEED_AXES, len(seeds))
         self._init = jax.jit(init)
         groups = [jnp.asarray(seeds)] if self._mapped else [jnp.asarray(s) for s in seeds]
         self._states: list[RunState] = [self._init(group) for group in groups]
