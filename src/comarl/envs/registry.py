@@ -266,7 +266,7 @@ WORKERS = 2
 """Processes that step Python environments, unless something else is asked for."""
 
 
-def make_env(name: str, workers: int = WORKERS) -> "Env | PythonEnvs":
+def make_env(name: str, workers: int = WORKERS, actors: str | None = None) -> "Env | PythonEnvs":
     """The environment of that name, or that ``module:function`` returns.
 
     >>> make_env("matrix/qtran").spec.num_actions
@@ -275,15 +275,16 @@ def make_env(name: str, workers: int = WORKERS) -> "Env | PythonEnvs":
     Args:
         name: what ``comarl list`` shows.
         workers: processes that step an environment which Python steps; 0 steps it in this one.
+        actors: the address of a Ray whose actors they are, in place of processes of this machine.
 
     Raises:
         ComarlError: if the name is unknown, with the nearest one; if a family is named without its variant; if an
             optional package is missing; or if ``module:function`` cannot be imported or returns something else.
     """
     if ":" in name:
-        return _make_own(name, workers)
+        return _make_own(name, workers, actors)
     family = _require_family(name)
-    return _hosted(name, workers, lambda: make_python(name)) if family.python else _call(family, name)
+    return _hosted(name, workers, actors, lambda: make_python(name)) if family.python else _call(family, name)
 
 
 def make_python(name: str) -> "PythonEnv":
@@ -297,10 +298,10 @@ def make_python(name: str) -> "PythonEnv":
     return _call(_require_family(name), name)
 
 
-def _hosted(name: str, workers: int, make: "Callable[[], PythonEnv]") -> "PythonEnvs":
+def _hosted(name: str, workers: int, actors: str | None, make: "Callable[[], PythonEnv]") -> "PythonEnvs":
     from comarl.envs.processes import PythonEnvs
 
-    return PythonEnvs(name, make, workers)
+    return PythonEnvs(name, make, workers, actors)
 
 
 def _require_family(name: str) -> Family:
@@ -341,14 +342,14 @@ def _unknown(name: str) -> ComarlError:
     return unknown_name("environment", name, names())
 
 
-def _make_own(name: str, workers: int) -> "Env | PythonEnvs":
+def _make_own(name: str, workers: int, actors: str | None) -> "Env | PythonEnvs":
     from comarl.envs.base import Env
 
     env = _call_own(name)
     if isinstance(env, Env):
         return env
     made = [env]  # the first one is at hand
-    return _hosted(name, workers, lambda: _adapted(name, made.pop() if made else _call_own(name)))
+    return _hosted(name, workers, actors, lambda: _adapted(name, made.pop() if made else _call_own(name)))
 
 
 def _adapted(name: str, env: Any) -> "PythonEnv":

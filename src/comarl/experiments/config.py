@@ -199,6 +199,9 @@ class RunConfig:
     """Steps collected per environment and iteration; the length of a replayed sequence."""
     workers: int = 2
     """Processes that step a Python environment; 0 steps it in the learner's own. The result does not depend on it."""
+    actors: str | None = None
+    """Python environments: the Ray on whose machines the workers are, in place of processes of this one (auto,
+    HOST:PORT or ray://HOST:PORT; local starts one here)."""
     asynchronous: bool = False
     """Python environments, replay: collect while learning from what came before, with a policy that lags behind.
     The same seed does not give the same result again."""
@@ -267,6 +270,10 @@ def _typed(name: str, value: Any, expected: Any) -> Any:
         if not isinstance(value, str | Path | None):
             raise ComarlError(f"{name}={value!r}: expected a path")
         return None if value is None else Path(value)
+    if expected == str | None:
+        if not isinstance(value, str | None):
+            raise ComarlError(f"{name}={value!r}: expected a text")
+        return value
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
@@ -322,6 +329,8 @@ def check(config: RunConfig) -> None:
         raise ComarlError(
             f"learning_starts={learner.learning_starts} is not below steps={config.steps}: nothing would be learned"
         )
+    if config.actors and not config.workers:
+        raise ComarlError(f"actors='{config.actors}' with workers=0: the environments need at least one worker there")
     if config.asynchronous and learner.learner != "replay":
         raise ComarlError(
             f"asynchronous=True: {learner.learner} learns from what its latest policy did, which would lag behind "
@@ -406,7 +415,7 @@ def _check_onpolicy(config: RunConfig) -> None:
 def to_json(config: RunConfig) -> dict[str, Any]:
     """What determines a run's result, as plain data (where and how it comes about and is written is left out)."""
     data = dataclasses.asdict(config)
-    for name in ("run", "overwrite", "tensorboard", "workers"):
+    for name in ("run", "overwrite", "tensorboard", "workers", "actors"):
         del data[name]
     return data
 
