@@ -26,8 +26,8 @@ test: lint ## the checks and the fast tests
 test-paper: $(READY) ## the papers' exact results over 10 seeds (slow)
 	$(BIN)/python -m pytest -m paper --capture=no
 
-test-faults: $(READY) ## put known faults back: the tests must notice (slow)
-	$(BIN)/python -m pytest -m faults
+test-faults: $(READY) ## put known faults back, which the tests must notice; kill runs and resume them (slow)
+	$(BIN)/python -m pytest -m faults --capture=no
 
 results: $(READY) ## learning results of every preset, and the table in README.md (slow; goes on where it stopped)
 	$(BIN)/python benchmarks/learning.py

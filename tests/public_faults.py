@@ -166,8 +166,8 @@ FAULTS = [
     Fault(
         "test_vmapped_seeds_sharing_one_initialisation",
         "training/ondevice.py",
-        "self.learner.algorithm.init(learner_key)",
-        "self.learner.algorithm.init(jax.random.key(0))",
+        " learner.algorithm.init(learner_key)",
+        " learner.algorithm.init(jax.random.key(0))",
     ),
     Fault(
         "test_elementwise_clipping",
@@ -256,24 +256,24 @@ FAULTS = [
     Fault(
         "test_environment_chosen_by_a_substring",
         "envs/registry.py",
-        "    if name not in names():\n",
-        "    name = next((n for n in names() if name.lower() in n or n in name), name)\n    if name not in names():\n",
+        "    family = _require_family(name)\n",
+        "    name = next((n for n in names() if name.lower() in n or n in name), name)\n"
+        "    family = _require_family(name)\n",
         "of the variant",
     ),
     Fault(
         "test_environment_chosen_by_a_substring",
         "envs/registry.py",
-        '    if name not in names():\n        raise _unknown(name)\n    family, _, variant = name.partition("/")\n',
-        '    family, _, variant = name.partition("/")\n'
-        '    family = next((f for f in FAMILIES if f in family), "")\n'
-        "    if not family or variant not in FAMILIES[family].variants:\n        raise _unknown(name)\n",
+        '    family = FAMILIES.get(name.partition("/")[0])\n    if name in names() or (',
+        '    family = next((FAMILIES[f] for f in FAMILIES if f in name.partition("/")[0]), None)\n'
+        '    if (family and name.partition("/")[2] in family.variants) or (',
         "of the family",
     ),
     Fault(
         "test_same_seed_different_result",
         "training/ondevice.py",
-        "jax.random.fold_in(jax.random.key(run.seed), run.iteration + 1)",
-        "jax.random.fold_in(jax.random.key(__import__('time').time_ns() % 2**31), run.iteration + 1)",
+        "jax.random.fold_in(jax.random.key(seed), iteration + 1)",
+        "jax.random.fold_in(jax.random.key(__import__('time').time_ns() % 2**31), iteration + 1)",
         "in training",
     ),
     Fault(

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 from comarl.errors import ComarlError
 
 if TYPE_CHECKING:
-    from comarl.api import TeamPolicy, evaluate, export, make, train
+    from comarl.api import TeamPolicy, evaluate, export, make, resume, train
     from comarl.execution.team import ExportedTeam
     from comarl.policies import load_policy
 
 __version__ = "0.1.0"
-__all__ = ["ComarlError", "ExportedTeam", "TeamPolicy", "evaluate", "export", "load_policy", "make", "train"]
+__all__ = ["ComarlError", "ExportedTeam", "TeamPolicy", "evaluate", "export", "load_policy", "make", "resume", "train"]
 
 WITHOUT_JAX = {"ExportedTeam": "comarl.execution.team", "load_policy": "comarl.policies"}
 """Where those names are that a machine without JAX can use, too."""

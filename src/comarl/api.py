@@ -42,9 +42,21 @@ def train(method: str, env: str = "smax/3m", *, progress: Progress | None = None
     return runner.train(resolve(method, env, settings), progress)
 
 
-def evaluate(run: str | Path, episodes: int = 512) -> dict[str, Any]:
-    """Play the greedy policies of a finished run; the same object as ``comarl evaluate RUN --json``."""
-    return runner.evaluate(Path(run), episodes)
+def resume(run: str | Path, *, progress: Progress | None = None, **settings: Any) -> Run:
+    """Go on with a run that was stopped or killed; like ``comarl resume RUN``, whose options are the settings.
+
+    Raises:
+        ComarlError: as :func:`train`; also if a setting would make another run of it.
+    """
+    return runner.resume(Path(run), progress, **settings)
+
+
+def evaluate(run: str | Path, episodes: int = 512, *, best: bool = False) -> dict[str, Any]:
+    """Play the greedy policies of a finished run; the same object as ``comarl evaluate RUN --json``.
+
+    With ``best`` those of the checkpoints with the best evaluation; the run need not have finished.
+    """
+    return runner.evaluate(Path(run), episodes, best=best)
 
 
 class TeamPolicy:
@@ -98,8 +110,10 @@ class TeamPolicy:
         return np.asarray(action)
 
 
-def policy_of_run(run: Path, seed: int | None = None) -> TeamPolicy:
+def policy_of_run(run: Path, seed: int | None = None, *, best: bool = False) -> TeamPolicy:
     """The trained team of a run folder; of its first seed unless told otherwise.
+
+    With ``best`` that of the checkpoint with the best evaluation; the run need not have finished.
 
     Raises:
         ComarlError: if the folder holds no finished run, or not that seed.
@@ -107,7 +121,8 @@ def policy_of_run(run: Path, seed: int | None = None) -> TeamPolicy:
     config = runner.load_config(run)
     seed = require_seed(run, config, seed)
     env = build_env(config)
-    return TeamPolicy(runner.load_policies(run, config, env)[seed], env.spec)
+    load = runner.load_best_policies if best else runner.load_policies
+    return TeamPolicy(load(run, config, env)[seed], env.spec)
 
 
 def export(run: str | Path, format: Format = "onnx", *, seed: int | None = None, out: str | Path | None = None) -> Path:

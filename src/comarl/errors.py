@@ -12,6 +12,22 @@ class ComarlError(Exception):
     """
 
 
+class Stopped(ComarlError):  # noqa: N818 -- nothing went wrong
+    """A run that was told to stop, and has saved itself.
+
+    Attributes:
+        status: what the command line exits with: 128 and the signal's number, or :data:`TIME_IS_UP`.
+    """
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+
+
+TIME_IS_UP = 75
+"""The exit status of a run that ``--max-time`` stopped: "temporary failure, try again" in sysexits.h."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], shown: str = "'comarl list' shows all") -> ComarlError:
     """The error for a name that is not in a registry, with the nearest known name and where the others are ``shown``.
 

@@ -88,6 +88,8 @@ def test_every_command_is_documented() -> None:
     assert table == list(COMMANDS)
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "summary.json", "learning_curve.png"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "provenance.json", "metrics.jsonl", "summary.json", "learning_curve.png"]
+)
 def test_every_file_is_documented(name: str) -> None:
     assert f"| `{name}` |" in DOCS

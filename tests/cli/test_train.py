@@ -38,11 +38,13 @@ def test_every_file_is_named(trained: Trained) -> None:
     assert named == set(trained.folder.iterdir())
     assert {path.name for path in named} == {
         "config.json",
+        "provenance.json",
         "metrics.jsonl",
         "summary.json",
         "learning_curve.png",
         "seed_5",
         "seed_6",
+        "checkpoints",
     }
     assert all(f"\n  {name}\n" in trained.stderr for name in trained.result["files"])
 
@@ -75,16 +77,17 @@ def test_overwrite_leaves_nothing_of_the_old_run(
     for name in old:
         (folder / name).write_text("old")
     (folder / "config.json").write_text(json.dumps({"agent": {}, "mixer": {}, "learner": {}}))
-    (folder / "seed_9").mkdir()
+    for name in ("seed_9", "checkpoints"):
+        (folder / name).mkdir()
     (folder / "mine.txt").write_text("kept")
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("comarl.experiments.runner._train", stop)
+    monkeypatch.setattr("comarl.experiments.runner.Seeds", stop)
     words = ["train", "qmix", "--env", "tests.probes:Delayed", "--run", folder, "--overwrite", *TINY]
     assert run_cli(*words)[0] == 130
-    assert {path.name for path in folder.iterdir()} == {"config.json", "metrics.jsonl", "mine.txt"}
+    assert {path.name for path in folder.iterdir()} == {"config.json", "provenance.json", "metrics.jsonl", "mine.txt"}
     assert (folder / "metrics.jsonl").read_text() == ""
     assert json.loads((folder / "config.json").read_text())["agent"]["hidden"] == 4
 
@@ -188,7 +191,7 @@ def test_loss_that_is_no_number_stops_the_run_and_keeps_what_was_written(run_cli
     assert not (folder / "summary.json").exists()
 
 
-def test_interrupt_stops_the_run_and_keeps_what_was_written(tmp_path: Path) -> None:
+def test_interrupt_stops_the_run_and_saves_it(tmp_path: Path) -> None:
     words = ["train", "qmix", "--env", "tests.probes:Delayed", "--run", tmp_path, *TINY, "--steps", "100000000"]
     # A job in the background of a script inherits an ignored SIGINT, and Python then leaves it ignored.
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); \
@@ -201,9 +204,13 @@ from comarl.cli import main; sys.exit(main(sys.argv[1:]))"
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
     assert process.returncode == 130
-    assert said.endswith("error: interrupted; what was written until now stays\n")
+    steps = [row["env_steps"] for row in rows(tmp_path) if row["kind"] == "evaluation"]
+    assert said.endswith(
+        f"stopped by SIGINT and saved at environment step {steps[-1]}: 'comarl resume {tmp_path}' goes on\n"
+    )
     assert "Traceback" not in said
-    assert [row["env_steps"] for row in rows(tmp_path) if row["kind"] == "evaluation"][:3] == [16, 32, 48]
+    assert steps[:3] == [16, 32, 48]
+    assert (tmp_path / "checkpoints" / "seed_0" / str(steps[-1])).is_dir()
 
 
 @pytest.mark.parametrize(
@@ -219,7 +226,8 @@ def test_fault_of_an_environment_stops_the_run_and_keeps_what_was_written(
     folder = tmp_path / "run"
     name = f"tests.cli.faulty:{env}"
     assert error_line(run_cli("train", "qmix", "--env", name, "--run", folder, *TINY)) == (
-        f"{name} {line} (seed 0, before environment step 16): run 'comarl check-env {name}'"
+        f"{name} {line} (seed 0, before environment step 8): run 'comarl check-env {name}'; once the environment is "
+        "mended, 'comarl resume' goes on; there is no checkpoint before it"
     )
     assert [row["kind"] for row in rows(folder)] == ["train", "episodes", "evaluation"]
     assert not (folder / "summary.json").exists()

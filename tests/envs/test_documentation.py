@@ -31,7 +31,9 @@ def test_an_example_conforms_and_trains(module: str, tmp_path: Path, monkeypatch
     name = re.findall(rf"comarl check-env ({module}:\w+)", DOCS)[0]
     env = make_env(name, workers=1)
     assert check_env(env) == []
-    driver = build_driver(with_settings(RunConfig(method="vdn", env=name), SMALL | {"eval_every": 24}), env)
+    driver = build_driver(
+        with_settings(RunConfig(method="vdn", env=name), SMALL | {"eval_every": 24, "cell": "mlp"}), env
+    )
     if isinstance(driver, HostDriver):
         _, log = driver.chunk(driver.init(0))
         driver.close()

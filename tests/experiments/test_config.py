@@ -171,6 +171,24 @@ def test_values_at_the_edge_work(settings: dict[str, Any]) -> None:
     check(with_settings(RunConfig(), settings))
 
 
+@pytest.mark.parametrize("time", ["2", "h", "1.5h", "30m1h", "-5s", "1h 30m", "٣s", "9" * 30 + "s"])
+def test_a_time_that_is_none_is_refused(time: str) -> None:
+    with pytest.raises(ComarlError, match=r"^max_time='.*': write hours, minutes and seconds, such as 2h"):
+        check(with_settings(RunConfig(), {"max_time": time}))
+
+
+def test_settings_of_checkpoints() -> None:
+    check(with_settings(RunConfig(), {"checkpoint_every": 0.0, "keep": 1, "max_time": "0s", "resume": True}))
+    for settings, line in (
+        ({"checkpoint_every": -1.0}, "checkpoint_every=-1.0: must not be negative"),
+        ({"checkpoint_every": math.nan}, "checkpoint_every=nan: must not be negative"),
+        ({"keep": 0}, "keep=0: must be positive"),
+        ({"resume": True, "overwrite": True}, "a run is replaced or goes on, choose one"),
+    ):
+        with pytest.raises(ComarlError, match=line):
+            check(with_settings(RunConfig(), settings))
+
+
 def test_a_configuration_survives_json() -> None:
     changed = {"seeds": 3, "cell": "mlp", "hyper_layers": 1, "lr": 1e-3, "team_reward": "sum", "env": "smax/8m"}
     config = with_settings(RunConfig(method="vdn"), changed)

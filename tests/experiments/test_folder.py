@@ -1,13 +1,17 @@
 """The run folder: whose it is, and that nothing in it is lost unasked."""
 
+import contextlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from comarl.errors import ComarlError
-from comarl.experiments.config import RunConfig, to_json, with_settings
+from comarl.experiments.config import GROUPS, RunConfig, check, to_json, with_settings
 from comarl.experiments.folder import claim_folder, load_config, write_json, written
 
 
@@ -78,6 +82,25 @@ def test_unwritable(folder: str) -> None:
 def test_json_has_no_numbers_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"x": float("nan")})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+def test_whatever_stands_in_a_configuration_is_read_or_refused(data: st.DataObject) -> None:
+    """And never anything but the one line."""
+    spoilt = to_json(RunConfig())
+    where = spoilt[data.draw(st.sampled_from(list(GROUPS)))] if data.draw(st.booleans()) else spoilt
+    where[data.draw(st.sampled_from([*where, "run", "x"]))] = data.draw(JSON)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(spoilt))
+        with contextlib.suppress(ComarlError):
+            check(load_config(Path(folder)))
 
 
 def test_json_is_utf8(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from comarl.errors import ComarlError
+from comarl.errors import TIME_IS_UP, ComarlError, Stopped
 from comarl.experiments.config import RunConfig
 from comarl.experiments.ray_tasks import ray_tasks, train_one
 from tests.cli.conftest import SMALLEST
@@ -52,9 +52,18 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_why_a_task_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     config = RunConfig("vdn", f"{HERE}:breaks", run=tmp_path / "run")
-    assert "the function failed with OSError: no licence" in train_one(config, os.getcwd(), [])
+    assert "the function failed with OSError: no licence" in train_one(config, os.getcwd(), [])[0]
     monkeypatch.setattr("comarl.experiments.runner.train", lambda config: 1 / 0)
-    assert train_one(config, "/nowhere", []) == "ZeroDivisionError: division by zero"
+    assert train_one(config, "/nowhere", []) == ("ZeroDivisionError: division by zero", False)
+
+
+@pytest.mark.parametrize(("status", "again"), [(143, True), (TIME_IS_UP, False)])
+def test_a_task_that_is_told_to_stop(status: int, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(config: RunConfig) -> None:
+        raise Stopped("by SIGTERM and saved", status)
+
+    monkeypatch.setattr("comarl.experiments.runner.train", stopped)
+    assert train_one(RunConfig(), ".", []) == ("it was stopped by SIGTERM and saved", again)
 
 
 def command(folder: Path, *words: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
     progress = LineProgress(clock)
     progress.say("compiling …")
     clock.now = 150.0  # compiling is no part of the pace
-    progress.start([3, 4], 20_000, "win rate")
+    progress.start({3: 0, 4: 0}, 20_000, "win rate")
     clock.now = 152.0
     progress.update(3, 5_000, NOT_LEARNT)
     clock.now = 154.0
@@ -45,7 +45,7 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_returns_are_no_percentages(capsys: pytest.CaptureFixture[str]) -> None:
     progress = LineProgress(Clock())
-    progress.start([0], 10, "return (mean over the agents, summed over the episode)")
+    progress.start({0: 0}, 10, "return (mean over the agents, summed over the episode)")
     progress.update(0, 10, ROW | {"score": -33.219})
     assert ", return -33.22, " in capsys.readouterr().err
 
@@ -65,7 +65,7 @@ def live(width: int) -> tuple[LiveProgress, io.StringIO, Clock]:
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_bars_hold_every_number_and_fit(width: int) -> None:
     progress, stream, clock = live(width)
-    progress.start([0, 11], 1_000_000, "return (mean over the agents)")
+    progress.start({0: 0, 11: 0}, 1_000_000, "return (mean over the agents)")
     clock.now = 110.0
     progress.update(0, 250_000, NOT_LEARNT | {"score": -123.4})
     progress.update(11, 1_000_000, ROW | {"score": -33.2})
@@ -85,7 +85,7 @@ def test_bars_hold_every_number_and_fit(width: int) -> None:
 
 def test_time_left_counts_down_between_news() -> None:
     progress, stream, clock = live(80)
-    progress.start([0], 100, "win rate")
+    progress.start({0: 0}, 100, "win rate")
     clock.now = 110.0
     progress.update(0, 50, ROW)  # 5 steps/s: 10 s more
     clock.now = 117.0
@@ -110,7 +110,7 @@ def test_what_is_under_way_goes_and_what_is_over_stays() -> None:
 def test_stop_may_come_twice_or_first() -> None:
     progress, _, _ = live(80)
     progress.stop()
-    progress.start([0], 10, "win rate")
+    progress.start({0: 0}, 10, "win rate")
     progress.stop()
     progress.stop()
 
@@ -120,7 +120,7 @@ def test_no_control_characters_off_a_terminal(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "stderr", stream)
     progress = make_progress()
     progress.say("compiling …")
-    progress.start([0], 10, "win rate")
+    progress.start({0: 0}, 10, "win rate")
     progress.update(0, 10, ROW)
     progress.stop()
     assert len(stream.getvalue().splitlines()) == 2

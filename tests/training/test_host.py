@@ -25,10 +25,12 @@ from comarl.types import TimeStep
 from tests.probes import SMALL, Lottery, make_driver, spec
 
 METHODS: dict[str, dict[str, Any]] = {
-    "qmix": {"learning_starts": 48},
-    "qmix pqn": {"learner": "pqn", "cell": "mlp", "layer_norm": True, "minibatches": 2},
-    "mappo": {"learner": "ppo", "cell": "mlp", "minibatches": 2},
+    "qmix": {"learning_starts": 48, "cell": "mlp"},
+    "qmix gru": {"learning_starts": 48},
+    "qmix pqn": {"learner": "pqn", "layer_norm": True, "minibatches": 2},
+    "mappo": {"learner": "ppo", "minibatches": 2},
 }
+"""Method and settings; all but the first take long to compile."""
 
 
 class Drift(Env):
@@ -70,7 +72,7 @@ def assert_same(a: Any, b: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["qmix", *(pytest.param(n, marks=pytest.mark.paper) for n in list(METHODS)[1:])])
 def test_both_drivers_give_the_same_bits(name: str) -> None:
     """Parameters, memory, logs and evaluations of two chunks, which is six iterations."""
     settings = METHODS[name]
@@ -96,7 +98,7 @@ def test_both_drivers_give_the_same_bits(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def diary() -> Iterator[HostDriver]:
-    driver = host_driver(_python("Diary", 2), eval_every=48)
+    driver = host_driver(_python("Diary", 2), cell="mlp", eval_every=48)
     yield driver
     driver.close()
 
@@ -106,7 +108,7 @@ def test_a_run_goes_on_from_a_copied_state_bit_for_bit(diary: HostDriver) -> Non
     run, _ = diary.chunk(diary.init(3))
     saved = jax.device_get(run)
     then, log = diary.chunk(run)
-    elsewhere = host_driver(_python("Diary", 0), eval_every=48)
+    elsewhere = host_driver(_python("Diary", 0), cell="mlp", eval_every=48)
     again, other_log = elsewhere.chunk(jax.tree.map(jnp.array, saved))
     assert_same(then, again)
     assert_same(log, other_log)
@@ -135,7 +137,7 @@ def test_what_is_collected_is_what_happened(diary: HostDriver) -> None:
 
 def test_nothing_is_learned_across_a_cut() -> None:
     """The step before a cut ends its episode as a time limit does; the episode is counted as dropped, not finished."""
-    driver = host_driver(_python("raising", 0), eval_every=120)
+    driver = host_driver(_python("raising", 0), cell="mlp", eval_every=120)
     run, log = driver.chunk(driver.init(0))
     data: Any = jax.device_get(run.memory.data)
     ts = jax.tree.map(lambda x: x[:4], data.ts)
@@ -151,7 +153,7 @@ def test_nothing_is_learned_across_a_cut() -> None:
 
 
 def test_seeds_are_what_they_are_alone(diary: HostDriver) -> None:
-    driver = host_driver(_python("Diary", 0), eval_every=48)
+    driver = host_driver(_python("Diary", 0), cell="mlp", eval_every=48)
     programs = HostSeeds(driver, [1, 2])
     logs = {(seed, chunk): log for seed, chunk, log in programs.run(2)}
     assert sorted(logs) == [(1, 0), (1, 1), (2, 0), (2, 1)]
@@ -167,7 +169,7 @@ def test_seeds_are_what_they_are_alone(diary: HostDriver) -> None:
 
 def test_collecting_does_not_wait_for_learning(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second iteration is collected before the first update has come to its end; all are learned from, in order."""
-    driver = host_driver(_python("Diary", 0), eval_every=96, asynchronous=True)
+    driver = host_driver(_python("Diary", 0), cell="mlp", eval_every=96, asynchronous=True)
     learn, collect, begun, learned = driver._learn, driver.collect, threading.Semaphore(0), []
 
     def slow_learn(*now: Any) -> Any:
@@ -196,7 +198,7 @@ def test_collecting_does_not_wait_for_learning(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_error_of_the_actor_reaches_the_learner() -> None:
-    driver = host_driver(_python("Stuck", 0), eval_every=96, asynchronous=True)
+    driver = host_driver(_python("Stuck", 0), cell="mlp", eval_every=96, asynchronous=True)
     threads = threading.active_count()
     with pytest.raises(ComarlError, match="the door is stuck"):
         driver.chunk(driver.init(3))
@@ -237,7 +239,7 @@ def _python(function: str, workers: int) -> PythonEnvs:
     return envs
 
 
-@pytest.mark.parametrize("sharing", ["shared", "agent", "type"])
+@pytest.mark.parametrize("sharing", [pytest.param("shared", marks=pytest.mark.paper), "agent", "type"])
 def test_agents_of_three_kinds_train(sharing: str) -> None:
     """Three sizes of observations and actions, and agents who come and go."""
     envs = make_env("tests.envs.adapters.test_pettingzoo:Relay", workers=0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from comarl.errors import ComarlError
-from comarl.training.logging import MetricsWriter, read_metrics, require_tensorboard
+from comarl.training.logging import MetricsWriter, cut_metrics, read_metrics, require_tensorboard
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
@@ -98,3 +98,56 @@ def test_tensorboard_that_is_missing_names_its_extra(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ComarlError, match=r"pip install 'comarl\[tensorboard\]'"):
         require_tensorboard()
+
+
+# Going on with a file.
+
+
+def write_four(folder: Path) -> list[str]:
+    """Two evaluations each of two seeds and a row of no seed, as lines."""
+    writer = MetricsWriter(folder)
+    for steps in (10, 20):
+        for seed in (0, 1):
+            writer.write("evaluation", seed=seed, env_steps=steps, score=seed + steps / 3)
+            writer.write("train", seed=seed, env_steps=steps, loss=0.1)
+    writer.write("baseline", policy="random")
+    writer.close()
+    return (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+
+
+def test_what_will_be_written_again_is_cut_and_the_rest_stays_to_the_letter(tmp_path: Path) -> None:
+    lines = write_four(tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "tra')
+    kept = cut_metrics(tmp_path, {0: 10, 1: 20})
+    assert (tmp_path / "metrics.jsonl").read_text() == "".join(lines[:4] + lines[6:8])
+    assert {seed: [row["env_steps"] for row in rows] for seed, rows in kept.items()} == {0: [10], 1: [10, 20]}
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    writer = MetricsWriter(tmp_path, reached={0: 10, 1: 20})
+    writer.write("train", seed=0, env_steps=20)
+    writer.close()
+    assert len(read_metrics(tmp_path)) == 7
+
+
+def test_without_checkpoints_or_a_file_nothing_is_kept(tmp_path: Path) -> None:
+    assert cut_metrics(tmp_path, {0: 0}) == {0: []}
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    write_four(tmp_path)
+    assert cut_metrics(tmp_path, {0: 0, 1: 0}) == {0: [], 1: []}
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
+def test_a_spoilt_file_is_not_cut(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("loss\n")
+    with pytest.raises(ComarlError, match="line 1: not JSON"):
+        cut_metrics(tmp_path, {0: 10})
+    assert (tmp_path / "metrics.jsonl").read_text() == "loss\n"
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path)
+    writer._file.close()
+    writer._file = open("/dev/full", "w")  # noqa: SIM115 -- the writer closes it
+    with pytest.raises(ComarlError, match=rf"^cannot write {tmp_path}/metrics\.jsonl: No space left on device$"):
+        writer.write("train", a=1)
+    writer.close()

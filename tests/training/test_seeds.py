@@ -8,20 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from comarl.training.ondevice import ChunkLog
-from comarl.training.seeds import Seeds, finished_episodes
+from comarl.training.seeds import Chunk, Seeds, Then, finished_episodes
 from tests.probes import Lottery, standard_driver
+
+
+def from_the_beginning(programs: Seeds) -> Seeds:
+    """With the same program, and nothing done."""
+    anew = copy.copy(programs)
+    anew.done = dict.fromkeys(programs.seeds, 0)
+    return anew
 
 
 def two_chunks(programs: Seeds) -> dict[int, list[ChunkLog]]:
     """Each seed's logs; its chunks come in order, whichever seed is ahead."""
     logs: dict[int, list[ChunkLog]] = {seed: [] for seed in programs.seeds}
-    for seed, chunk, log in programs.run(2):
-        assert chunk == len(logs[seed])
-        logs[seed].append(log)
+    for chunk in programs.run(2):
+        assert chunk.number == len(logs[chunk.seed])
+        assert chunk.snapshot is None
+        logs[chunk.seed].append(chunk.log)
     return logs
 
 
@@ -48,18 +57,21 @@ EIGHT_DEVICES = """
 import sys
 import jax
 import numpy as np
-from comarl.training.seeds import Seeds
+from comarl.training.seeds import Seeds, copied
 from tests.probes import Lottery, standard_driver
 
 seeds = [int(word) for word in sys.argv[2:]]
-programs = Seeds(standard_driver(Lottery()), seeds)
-logs = {(chunk, seed): log for seed, chunk, log in programs.run(2)}
-state = programs._states[0]
-leaves = jax.tree.leaves(state.learner)
+driver = standard_driver(Lottery())
+first = Seeds(driver, seeds)
+chunks = list(first.run(1))
+programs = Seeds(driver, seeds, {seed: copied(first.state(seed)) for seed in seeds})
+chunks += programs.run(2)
+leaves = jax.tree.leaves(programs._states[0].learner)
 assert all(len(leaf.sharding.device_set) == len(seeds) for leaf in leaves)
 assert {shard.data.shape[0] for leaf in leaves for shard in leaf.addressable_shards} == {1}
 program = programs._chunk.as_text()
 assert not any(word in program for word in ("all-reduce(", "all-gather(", "collective-permute(", "all-to-all("))
+logs = {(chunk.number, chunk.seed): chunk.log for chunk in chunks}
 whole = [programs.state(seed) for seed in seeds]
 np.savez(sys.argv[1], *jax.tree.leaves((whole, [logs[at] for at in sorted(logs)])))
 print(jax.local_device_count())
@@ -67,7 +79,7 @@ print(jax.local_device_count())
 
 
 def test_on_eight_devices_as_on_one(side_by_side: Any, tmp_path: Path) -> None:
-    """Two seeds among eight devices: two of these have one each, and neither waits for the other."""
+    """Two seeds among eight devices: one on each of two, that wait for nobody; broken off and gone on with."""
     programs, logs = side_by_side
     file = tmp_path / "leaves.npz"
     forced = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
@@ -109,7 +121,7 @@ def test_finished_episodes_are_those_that_ended(side_by_side: Any) -> None:
 
 
 def test_an_error_in_a_thread_reaches_the_caller(side_by_side: Any) -> None:
-    programs = copy.copy(side_by_side[0])
+    programs = from_the_beginning(side_by_side[0])
 
     def broken(state: Any) -> Any:
         raise RuntimeError("out of memory")
@@ -121,7 +133,7 @@ def test_an_error_in_a_thread_reaches_the_caller(side_by_side: Any) -> None:
 
 def test_breaking_off_stops_the_seeds(side_by_side: Any) -> None:
     """Whoever stops listening need not wait for chunks that nobody wants."""
-    programs = copy.copy(side_by_side[0])
+    programs = from_the_beginning(side_by_side[0])
     calls: list[int] = []
 
     def counting(state: Any) -> Any:
@@ -133,3 +145,52 @@ def test_breaking_off_stops_the_seeds(side_by_side: Any) -> None:
     next(results)
     results.close()
     assert len(calls) < 10**6
+
+
+# Snapshots, stopping, and going on.
+
+
+def asked(programs: Seeds, chunks: int, then: dict[tuple[int, int], Then]) -> list[Chunk]:
+    """The chunks of a run in which seed and number decide."""
+    return list(programs.run(chunks, lambda seed, number: then.get((seed, number), Then.GO_ON)))
+
+
+@pytest.fixture(scope="module", params=["side by side", "mapped"])
+def broken_off(request: pytest.FixtureRequest) -> Any:
+    """Two seeds of which one is told to stop after its first chunk; and the driver."""
+    driver = standard_driver(Lottery())
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "mapped":
+            patch.setattr(jax, "default_backend", lambda: "gpu")
+        programs = Seeds(driver, [3, 4])
+        chunks = asked(programs, 2, {(3, 0): Then.STOP, (4, 0): Then.SNAPSHOT})
+        last = {chunk.seed: chunk for chunk in chunks}
+        begin = {seed: jax.tree.map(jnp.array, chunk.snapshot) for seed, chunk in last.items() if chunk.snapshot}
+        return request.param, programs, chunks, Seeds(driver, [3, 4], begin)
+
+
+def test_a_seed_stops_when_it_is_told_to(broken_off: Any) -> None:
+    how, programs, chunks, _ = broken_off
+    done = {(chunk.seed, chunk.number): chunk.snapshot is not None for chunk in chunks}
+    # Mapped seeds stop together.
+    assert done == {(3, 0): True, (4, 0): True} | ({(4, 1): False} if how == "side by side" else {})
+    assert programs.done == {3: 1, 4: 2 if how == "side by side" else 1}
+
+
+def test_a_snapshot_is_the_state_of_its_moment_and_not_of_a_later_one(broken_off: Any) -> None:
+    _, _, chunks, _ = broken_off
+    assert [int(chunk.snapshot.iteration) for chunk in chunks if chunk.snapshot] == [3, 3]
+
+
+def test_going_on_from_a_snapshot_is_going_on(broken_off: Any, side_by_side: Any) -> None:
+    how, _, _, resumed = broken_off
+    if how == "side by side":
+        assert resumed.done == {3: 1, 4: 0}  # seed 4 had no snapshot at its end
+    rest = list(resumed.run(2))
+    assert {(chunk.seed, chunk.number) for chunk in rest} >= {(3, 1), (4, 1)}
+    whole, logs = side_by_side
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
+    same = np.testing.assert_array_equal if how == "side by side" else close
+    for seed in (3, 4):
+        jax.tree.map(same, resumed.state(seed), whole.state(seed))
+    jax.tree.map(same, next(chunk.log for chunk in rest if (chunk.seed, chunk.number) == (3, 1)), logs[3][1])

@@ -8,14 +8,16 @@ import sys
 from collections.abc import Sequence
 
 from comarl import __version__
-from comarl.errors import ComarlError
+from comarl.errors import ComarlError, Stopped
 
 COMMANDS = {
     "train": ("comarl.cli.train:train", "train a team: comarl train qmix --env smax/3m --seeds 3"),
+    "resume": ("comarl.cli.train:resume", "go on with a run that was stopped or killed, bit for bit"),
     "sweep": ("comarl.cli.sweep:sweep", "seeds × methods × settings as Ray tasks, compared in a table"),
     "demo": ("comarl.cli.train:demo", "train QMIX on SMAX 3m, three seeds, into runs/demo"),
     "evaluate": ("comarl.cli.runs:evaluate", "play the greedy policies of a finished run"),
     "export": ("comarl.cli.export:export", "write a run's greedy policies to files that play without JAX"),
+    "reproduce": ("comarl.cli.runs:reproduce", "train a finished run again, and compare: the same, bit for bit?"),
     "plot": ("comarl.cli.runs:plot", "draw the learning curves of one or more runs"),
     "render": ("comarl.cli.render:render", "draw an episode: comarl render switch/2 --policy optimal"),
     "list": ("comarl.cli.catalogue:catalogue", "methods, learners, environments and presets"),
@@ -37,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()
+    except Stopped as stop:
+        print("stopped", stop, file=sys.stderr)
+        return stop.status
     except ComarlError as error:
         return _fail(str(error))
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Commands on finished runs: ``comarl evaluate`` and ``comarl plot``."""
+"""Commands on finished runs: ``comarl evaluate``, ``reproduce`` and ``plot``."""
 
 import dataclasses
 from pathlib import Path
@@ -20,6 +20,8 @@ class Evaluate:
     """The run folder."""
     episodes: int = 512
     """Episodes for each policy; they are the same ones every time."""
+    best: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Play each seed's checkpoint with the best evaluation in place of its end; the run need not have finished."""
     json: JsonFlag = False
     """Print one JSON object on standard output and everything else on standard error."""
 
@@ -31,10 +33,36 @@ def evaluate(words: list[str]) -> int:
         with showing_progress() as progress:
             from comarl.experiments import runner
 
-            summary = runner.evaluate(args.run, args.episodes, progress)
+            summary = runner.evaluate(args.run, args.episodes, progress, best=args.best)
         table_console().print(score_table(summary))
         report(summary)
     return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduce:
+    """Train a finished run again, into RUN-again, and compare all that was measured and learned."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The run folder."""
+    json: JsonFlag = False
+    """Print one JSON object on standard output and everything else on standard error."""
+
+
+def reproduce(words: list[str]) -> int:
+    """Train, compare, and say where the first difference is; status 1 if there is one."""
+    args = parse(Reproduce, "comarl reproduce", words)
+    with reporting(args.json) as report:
+        with showing_progress() as progress:
+            from comarl.experiments.reproduce import reproduce as run_again
+
+            result = run_again(args.run, progress)
+        if result["versions"]:
+            print(f"not the versions of {result['run']}: {', '.join(result['versions'])}")
+        same = "the same, bit for bit" if result["equal"] else f"not the same: {result['difference']}"
+        print(f"{result['run']} and {result['again']} are {same}")
+        report(result)
+    return 0 if result["equal"] else 1
 
 
 @dataclasses.dataclass(frozen=True)

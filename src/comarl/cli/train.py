@@ -1,4 +1,4 @@
-"""``comarl train`` and ``comarl demo``."""
+"""``comarl train``, ``comarl resume`` and ``comarl demo``."""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +10,7 @@ from comarl.cli.output import JsonFlag, reporting, showing_progress, table_conso
 from comarl.cli.parse import parse, require_env
 from comarl.errors import ComarlError
 from comarl.experiments.config import RunConfig
-from comarl.experiments.folder import written
+from comarl.experiments.folder import to_resume, written
 from comarl.experiments.methods import METHODS, require_method, with_learner
 from comarl.experiments.presets import PRESETS, resolve
 from comarl.report.summary import costs, score_table
@@ -82,6 +82,32 @@ which was measured: {preset.measured}"
     if wanted.method:
         return f"{text}There is no preset for {what}: the defaults are general."
     return f"{text}Name METHOD and --env to see the defaults of their preset."
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """Go on with a run that was stopped or killed, exactly where its checkpoints left it."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The run folder."""
+    steps: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the run's own)")] = None
+    """Environment steps per seed, from the beginning on; more than the run was asked for go on from its end."""
+    checkpoint_every: float = RunConfig.checkpoint_every
+    """Seconds between two checkpoints of a seed, at least."""
+    keep: int = RunConfig.keep
+    """Checkpoints kept of each seed: the latest so many, and the one with the best evaluation."""
+    max_time: str = RunConfig.max_time
+    """Save and stop before so much time has passed, such as 90s, 45m or 1h30m; without a limit if left out."""
+    json: JsonFlag = False
+    """Print one JSON object on standard output and everything else on standard error."""
+
+
+def resume(words: list[str]) -> int:
+    """Go on, with nothing changed that the result depends on."""
+    args = parse(Resume, "comarl resume", words)
+    settings = {"checkpoint_every": args.checkpoint_every, "keep": args.keep, "max_time": args.max_time}
+    settings |= {} if args.steps is None else {"steps": args.steps}
+    return _run(to_resume(args.run, settings), args.json)
 
 
 @dataclasses.dataclass(frozen=True)

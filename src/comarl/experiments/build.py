@@ -48,6 +48,8 @@ from comarl.training.learner import Learner
 from comarl.training.ondevice import OnDevice
 from comarl.types import EnvSpec
 
+Driver = OnDevice | HostDriver
+
 
 def build_env(config: RunConfig) -> Env | Hosted:
     """The environment as the method sees it.
@@ -394,10 +396,10 @@ def build_driver(config: RunConfig, env: Hosted) -> HostDriver: ...
 
 
 @overload
-def build_driver(config: RunConfig, env: Env | Hosted) -> OnDevice | HostDriver: ...
+def build_driver(config: RunConfig, env: Env | Hosted) -> Driver: ...
 
 
-def build_driver(config: RunConfig, env: Env | Hosted) -> OnDevice | HostDriver:
+def build_driver(config: RunConfig, env: Env | Hosted) -> Driver:
     """The compiled loop for that environment, or the loop of one that Python steps."""
     per_iteration = config.num_envs * config.length
     learner = Learner(

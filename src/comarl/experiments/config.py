@@ -6,6 +6,7 @@ that they are flags (``--lr``) and keyword arguments (``lr=``) without prefixes.
 
 import dataclasses
 import math
+import re
 import typing
 from pathlib import Path
 from typing import Any, Literal
@@ -219,6 +220,14 @@ class RunConfig:
     """Write TensorBoard files too (needs the extra 'tensorboard')."""
     overwrite: bool = False
     """Replace what the run folder holds."""
+    resume: bool = False
+    """Go on with the run that the folder holds, bit for bit; begin it if there is none."""
+    checkpoint_every: float = 60.0
+    """Seconds between two checkpoints of a seed, at least; they are made after evaluations."""
+    keep: int = 2
+    """Checkpoints kept of each seed: the latest so many, and the one with the best evaluation."""
+    max_time: str = ""
+    """Save and stop before so much time has passed, such as 90s, 45m or 1h30m; without a limit if left out."""
 
     @property
     def folder(self) -> Path:
@@ -226,6 +235,12 @@ class RunConfig:
         learner = with_learner(self.method, self.learner.learner, "-")
         return self.run or Path("runs") / f"{self.method}{learner}-{self.env.replace('/', '-').replace(':', '-')}"
 
+
+NOT_RECORDED = (
+    *("run", "tensorboard", "overwrite", "resume", "checkpoint_every", "keep", "max_time"),
+    *("workers", "actors"),
+)
+"""Settings on which no result depends: where and how it comes about, how often it is saved, for how long at a time."""
 
 MAX_COUNT = 2**31
 """No count is as large: they are 32-bit integers in the compiled program."""
@@ -275,7 +290,10 @@ def _typed(name: str, value: Any, expected: Any) -> Any:
             raise ComarlError(f"{name}={value!r}: expected a text")
         return value
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ComarlError(f"{name}={str(value)[:9]}…: too large for a number") from error
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
         raise ComarlError(f"{name}={value!r}: expected {expected.__name__}")
     return value
@@ -288,7 +306,9 @@ def check(config: RunConfig) -> None:
         ComarlError: naming the setting and its range.
     """
     learner = config.learner
-    positive = {n: getattr(config, n) for n in ("seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes")}
+    positive = {
+        n: getattr(config, n) for n in ("seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes", "keep")
+    }
     positive |= {n: getattr(learner, n) for n in ("lr", "grad_clip", "target_interval", "epsilon_steps")}
     positive |= {
         n: getattr(learner, n) for n in ("n_step", "buffer_steps", "batch_size", "updates", "epochs", "minibatches")
@@ -298,7 +318,7 @@ def check(config: RunConfig) -> None:
     positive |= {n: getattr(config.policy, n) for n in ("clip", "gumbel_temperature", "critic_hidden", "critic_heads")}
     positive |= {"sub_policies": config.policy.sub_policies}
     for name, value in positive.items():
-        if not (value > 0 and math.isfinite(value)):
+        if not 0 < value < math.inf:
             raise ComarlError(f"{name}={value}: must be positive")
     if not 0 < learner.lr_decay <= 1:
         raise ComarlError(f"lr_decay={learner.lr_decay}: must be above 0 and at most 1")
@@ -315,6 +335,11 @@ def check(config: RunConfig) -> None:
             raise ComarlError(f"{name}={value}: must not be negative, and finite")
     if not 0 <= config.mixer.alpha <= 1:
         raise ComarlError(f"alpha={config.mixer.alpha}: must lie between 0 and 1")
+    if not 0 <= config.checkpoint_every < math.inf:
+        raise ComarlError(f"checkpoint_every={config.checkpoint_every}: must not be negative, and finite")
+    if config.overwrite and config.resume:
+        raise ComarlError("overwrite=True, resume=True: a run is replaced or goes on, choose one")
+    seconds_of(config.max_time)
     counted = {"seed": config.seed, "learning_starts": learner.learning_starts, "burn_in": learner.burn_in}
     counted |= {"replay_part": learner.replay_part, "workers": config.workers}
     for name, value in counted.items():
@@ -343,6 +368,28 @@ def check(config: RunConfig) -> None:
         raise ComarlError(f"burn_in={learner.burn_in} is not below length={config.length}: nothing would be learned")
     if learner.burn_in and config.agent.cell == "mlp":
         raise ComarlError(f"burn_in={learner.burn_in} warms a memory up, and cell='mlp' has none: use --burn-in 0")
+
+
+def seconds_of(time: str) -> float:
+    """A span of time in seconds; infinite if it is empty.
+
+    Raises:
+        ComarlError: if it is not hours, minutes and seconds, in this order.
+
+    >>> seconds_of("90s"), seconds_of("2h"), seconds_of("1h30m"), seconds_of("")
+    (90.0, 7200.0, 5400.0, inf)
+    """
+    if not time:
+        return math.inf
+    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", time, re.ASCII)
+    if not parts or len(time) > MAX_TIME:
+        raise ComarlError(f"max_time='{time}': write hours, minutes and seconds, such as 2h, 45m, 90s or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+    return float((hours * 60 + minutes) * 60 + seconds)
+
+
+MAX_TIME = 20
+"""Characters of a span of time: more than anyone waits for."""
 
 
 def _check_policies(config: RunConfig) -> None:
@@ -413,9 +460,9 @@ def _check_onpolicy(config: RunConfig) -> None:
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:
-    """What determines a run's result, as plain data (where and how it comes about and is written is left out)."""
+    """What determines a run's result, as plain data: without the settings that are :data:`NOT_RECORDED`."""
     data = dataclasses.asdict(config)
-    for name in ("run", "overwrite", "tensorboard", "workers", "actors"):
+    for name in NOT_RECORDED:
         del data[name]
     return data
 
@@ -424,9 +471,12 @@ def from_json(data: dict[str, Any]) -> RunConfig:
     """The configuration that :func:`to_json` wrote.
 
     Raises:
-        ComarlError: if a field is unknown or has the wrong type.
+        ComarlError: if a field is unknown or has the wrong type, or says where to write: a file must not.
     """
     flat = {k: v for k, v in data.items() if k not in GROUPS}
     for group in GROUPS:
         flat |= data.get(group, {})
+    for name in NOT_RECORDED:
+        if name in flat:
+            raise ComarlError(f"'{name}' is no part of a recorded configuration: take it out")
     return with_settings(RunConfig(), flat)

@@ -8,7 +8,7 @@ from typing import Any
 
 from comarl.cluster import connected
 from comarl.envs.registry import one_line
-from comarl.errors import ComarlError
+from comarl.errors import TIME_IS_UP, ComarlError, Stopped
 from comarl.experiments.config import RunConfig
 from comarl.experiments.sweep import Ended
 
@@ -55,15 +55,18 @@ class RayTasks:
         (ready,), _ = self._ray.wait(list(self._running), num_returns=1)
         number = self._running.pop(ready)
         try:
-            return Ended(number, self._ray.get(ready))
+            return Ended(number, *self._ray.get(ready))
         except self._ray.exceptions.RayTaskError as error:  # before ours had begun: comarl is not there, or another
             return Ended(number, f"its process could not begin: {one_line(error.cause or error)}")
         except self._ray.exceptions.RayError as error:
             return Ended(number, f"its process was lost ({type(error).__name__})", lost=True)
 
 
-def train_one(config: RunConfig, cwd: str, path: list[str]) -> str:
-    """Train, in a process of Ray's; why it failed, or nothing.
+def train_one(config: RunConfig, cwd: str, path: list[str]) -> tuple[str, bool]:
+    """Train, in a process of Ray's, from where an earlier attempt has come to.
+
+    Returns:
+        Why it failed, or nothing; and whether it was only told to stop, so that it is worth another attempt.
 
     Args:
         config: what is run.
@@ -77,11 +80,13 @@ def train_one(config: RunConfig, cwd: str, path: list[str]) -> str:
 
     try:
         runner.train(config)
+    except Stopped as stopped:
+        return f"it was stopped {stopped}", stopped.status != TIME_IS_UP
     except ComarlError as error:
-        return " ".join(str(error).split())
+        return " ".join(str(error).split()), False
     except Exception as error:  # whatever it is, the other tasks go on
-        return one_line(error)
-    return ""
+        return one_line(error), False
+    return "", False
 
 
 def _require_room(ray: Any, cpus: float, gpus: float) -> None:

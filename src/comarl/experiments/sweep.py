@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from comarl.errors import ComarlError
 from comarl.experiments.config import RunConfig, check, to_json
-from comarl.experiments.folder import load_config
+from comarl.experiments.folder import is_finished, load_config, read_json
 from comarl.experiments.methods import require_learner, require_method, require_team_reward
 from comarl.experiments.presets import resolve
 
-OWN = ("method", "env", "seeds", "seed", "run", "overwrite")
+OWN = ("method", "env", "seeds", "seed", "run", "overwrite", "resume")
 """Settings that a sweep sets itself."""
 
 Settings = Mapping[str, tuple[Any, ...]]
@@ -166,10 +166,7 @@ def finished(task: Task) -> dict[str, Any] | None:
         raise ComarlError(
             f"{folder} holds another run: name another --folder, or remove it ({_differences(there, here)})"
         )
-    try:
-        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # broken off, also while it was written
-        return None
+    return read_json(folder / "summary.json") if is_finished(folder) else None
 
 
 def _run(missing: dict[int, Task], backend: Backend, retries: int) -> Iterator[tuple[int, Result]]:
@@ -192,7 +189,7 @@ def _config(method: str, env: str, chosen: dict[str, Any], seed: int, folder: Pa
     """The configuration of a task, if it can be run at all."""
     require_method(method)
     run = folder / "-".join([method, env.replace("/", "-").replace(":", "-"), *_words(chosen)]) / f"seed-{seed}"
-    own = {"seeds": 1, "seed": seed, "run": run, "overwrite": True}  # it is only begun if it is not finished
+    own = {"seeds": 1, "seed": seed, "run": run, "resume": True}
     config = resolve(method, env, chosen | own)
     require_team_reward(method, config.learner.team_reward)
     require_learner(method, config.learner.learner)

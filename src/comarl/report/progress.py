@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -31,9 +31,10 @@ class Pace:
         total: environment steps wanted of each seed.
     """
 
-    def __init__(self, seeds: list[int], total: int, clock: Clock):
-        self.steps = dict.fromkeys(seeds, 0)
+    def __init__(self, begun: Mapping[int, int], total: int, clock: Clock):
+        self.steps = dict(begun)
         self.total = total
+        self._before = sum(begun.values())
         self._clock, self._start = clock, clock()
         self._end: float | None = None
         self._measured = 0.0
@@ -50,13 +51,13 @@ class Pace:
 
     def rate(self) -> float:
         """Environment steps per second, all seeds together; NaN before there is news."""
-        done = sum(self.steps.values())
+        done = sum(self.steps.values()) - self._before
         return done / self._measured if done and self._measured > 0 else math.nan
 
     def left(self) -> float:
         """Seconds until the end at this pace, counting down between news; NaN before there is news."""
-        wanted = self.total * len(self.steps)
-        return max(0.0, wanted / self.rate() - self.seconds) if sum(self.steps.values()) else math.nan
+        wanted, rate = self.total * len(self.steps) - self._before, self.rate()
+        return math.nan if math.isnan(rate) else max(0.0, wanted / rate - self.seconds)
 
     def stop(self) -> None:
         """Let no more time pass."""
@@ -73,9 +74,9 @@ class LineProgress:
         """A line."""
         print(text, file=sys.stderr, flush=True)
 
-    def start(self, seeds: list[int], steps: int, score: str) -> None:
+    def start(self, begun: Mapping[int, int], steps: int, score: str) -> None:
         """Begin to measure the pace."""
-        self._pace, self._score = Pace(seeds, steps, self._clock), score
+        self._pace, self._score = Pace(begun, steps, self._clock), score
 
     def update(self, seed: int, env_steps: int, row: dict[str, float]) -> None:
         """A line with all the numbers."""
@@ -112,11 +113,11 @@ class LiveProgress:
 
         self._show(show, transient=True)
 
-    def start(self, seeds: list[int], steps: int, score: str) -> None:
+    def start(self, begun: Mapping[int, int], steps: int, score: str) -> None:
         """Draw the bars."""
         self.stop()
-        self._pace, self._score = Pace(seeds, steps, self._clock), score
-        self._rows: dict[int, tuple[str, str, str]] = dict.fromkeys(seeds, ("–", "–", "–"))
+        self._pace, self._score = Pace(begun, steps, self._clock), score
+        self._rows: dict[int, tuple[str, str, str]] = dict.fromkeys(begun, ("–", "–", "–"))
         self._show(self._bars, transient=False)
 
     def update(self, seed: int, env_steps: int, row: dict[str, float]) -> None:

@@ -151,12 +151,12 @@ def _train(config: RunConfig, driver: "OnDevice", programs: "Seeds", progress: "
     chunk_steps = driver.iterations * driver.steps_per_iteration
     chunks = math.ceil(config.steps / chunk_steps)
     returns: dict[int, float] = {}
-    progress.start(programs.seeds, chunks * chunk_steps, f"return of {config.method}")
-    for seed, chunk, log in programs.run(chunks):
-        steps = (chunk + 1) * chunk_steps
-        returns[seed] = float(episode_scores(config, np.asarray(log.evaluation.returns), {}).mean())
-        row = {"loss": float(log.metrics["loss"][-1]), "score": returns[seed]}
-        progress.update(seed, steps, driver.learner.algorithm.schedules(steps) | row)
+    progress.start(dict.fromkeys(programs.seeds, 0), chunks * chunk_steps, f"return of {config.method}")
+    for chunk in programs.run(chunks):
+        steps = (chunk.number + 1) * chunk_steps
+        returns[chunk.seed] = float(episode_scores(config, np.asarray(chunk.log.evaluation.returns), {}).mean())
+        row = {"loss": float(chunk.log.metrics["loss"][-1]), "score": returns[chunk.seed]}
+        progress.update(chunk.seed, steps, driver.learner.algorithm.schedules(steps) | row)
     progress.stop()
     return returns
 

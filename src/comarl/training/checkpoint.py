@@ -1,12 +1,28 @@
 """States on disk, through Orbax: arrays and their tree, never code."""
 
+import contextlib
+import errno
+import hashlib
+import logging
+import math
+import os
+import shutil
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from comarl.errors import ComarlError
+
+FORMAT = 1
+"""How a checkpoint is laid out; one of a higher number is refused."""
+
+DISK_FAULTS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)))
+"""What to look for in TensorStore's long messages."""
 
 
 def save(path: Path, state: Any) -> None:
@@ -20,7 +36,7 @@ def save(path: Path, state: Any) -> None:
 
 
 def load(path: Path, like: Any) -> Any:
-    """Read a state of the same structure, shapes and dtypes as ``like``.
+    """Read a state of the same structure, shapes and dtypes as ``like``, onto JAX's first device.
 
     Args:
         path: what :func:`save` was given.
@@ -31,14 +47,18 @@ def load(path: Path, like: Any) -> Any:
     """
     if not path.is_dir() or not any(path.iterdir()):
         raise ComarlError(f"no saved state in {path}: the training may not have reached its end")
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            _require_shapes(checkpointer.metadata(path.absolute()), shapes)
-            return checkpointer.restore(path.absolute(), shapes)
-    except (ValueError, KeyError, FileNotFoundError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ComarlError(f"the saved state in {path} does not fit this configuration: {reason}") from error
+        return _read(path, like)
+    except (ValueError, KeyError, OSError) as error:
+        raise ComarlError(f"the saved state in {path} does not fit this configuration: {_reason(error)}") from error
+
+
+def _read(path: Path, like: Any) -> Any:
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # and not where it was saved, which may not exist here
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
+    with ocp.StandardCheckpointer() as checkpointer:
+        _require_shapes(checkpointer.metadata(path.absolute()), shapes)
+        return checkpointer.restore(path.absolute(), shapes)
 
 
 def _require_shapes(metadata: Any, like: Any) -> None:
@@ -50,3 +70,241 @@ def _require_shapes(metadata: Any, like: Any) -> None:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if stored.get(name, x.shape) != x.shape:
             raise ValueError(f"{name} has the shape {stored[name]} there and {x.shape} here")
+
+
+class Saved(NamedTuple):
+    """A checkpoint that was read.
+
+    Attributes:
+        step: its number.
+        state: the state, on the device.
+        notes: what was said of it when it was saved.
+    """
+
+    step: int
+    state: Any
+    notes: dict[str, Any]
+
+
+class Series:
+    """The checkpoints of one state as it goes on: the latest ``keep`` and the one of the best score.
+
+    Each is a folder named by its step. It is written in the background, appears whole or not at all, and holds the
+    SHA-256 of its arrays. What is pruned gets another name first, so that no half of it is ever taken for a whole.
+
+    Attributes:
+        folder: where they are.
+        keep: how many of the latest are kept; the best one is kept as well.
+    """
+
+    def __init__(self, folder: Path, keep: int):
+        self.folder, self.keep = folder, keep
+        self._scores: dict[int, float] = {}
+        self._has_saved = False
+        self._checkpointer = ocp.StandardCheckpointer()
+
+    def steps(self) -> list[int]:
+        """Of what checkpoints there are, in order."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
+
+    def path(self, step: int) -> Path:
+        """The folder of one."""
+        return self.folder / str(step)
+
+    def save(self, step: int, state: Any, score: float, notes: dict[str, Any]) -> None:
+        """Begin to write ``state``, which must not change any more.
+
+        Args:
+            step: a number that is higher each time.
+            state: any pytree of arrays.
+            score: how good it is; may be NaN.
+            notes: plain data to find again in :class:`Saved`.
+
+        Raises:
+            ComarlError: if this one or the one before cannot be written.
+        """
+        state = _plain(state)
+        about = {"format": FORMAT, "digest": digest(state), "score": score if math.isfinite(score) else None}
+        with self._writing():
+            self.wait()
+            self._prune()
+            self._checkpointer.save(self.path(step).absolute(), state, custom_metadata={**about, "notes": notes})
+        self._scores[step], self._has_saved = score, True
+
+    def wait(self) -> None:
+        """Until everything is written.
+
+        Raises:
+            ComarlError: if it cannot be.
+        """
+        with self._writing(), quiet():
+            self._checkpointer.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait, and leave what is to be kept, if anything was saved: whoever only reads removes nothing.
+
+        Raises:
+            ComarlError: if what was under way cannot be written.
+        """
+        with self._writing(), contextlib.closing(self._checkpointer):
+            self.wait()
+            if self._has_saved:
+                self._prune()
+
+    def restore(self, like: Any) -> tuple[Saved | None, list[str]]:
+        """The latest checkpoint that is whole, if there is any, and what is wrong with those after it.
+
+        Those are removed then: whoever goes on from here will come to their steps again.
+
+        Args:
+            like: arrays or ``jax.ShapeDtypeStruct`` of the state's structure, shapes and dtypes.
+
+        Raises:
+            ComarlError: if there are checkpoints and none of them can be used (nothing is removed), or if one was
+                written by a newer version.
+        """
+        problems: list[str] = []
+        with quiet():
+            self._sweep()
+            about = {step: self._about(step) for step in self.steps()}
+            for step in reversed(about):
+                try:
+                    saved = self._restore(step, like, about[step])
+                except ComarlError:
+                    raise
+                except Exception as error:  # whatever Orbax makes of a damaged file
+                    problems.append(f"{self.path(step)} cannot be used: {_reason(error)}")
+                    continue
+                for later in (s for s in about if s > step):
+                    self._remove(later)
+                self._scores = {s: _score(about[s]) for s in self.steps()}
+                return saved, problems
+        if problems:
+            raise ComarlError(f"no checkpoint can be used, train anew with --overwrite: {'; '.join(problems)}")
+        return None, []
+
+    def best(self, like: Any) -> Saved:
+        """The checkpoint of the best score; nothing is changed, for training may be going on.
+
+        Raises:
+            ComarlError: if there is none, or it cannot be used.
+        """
+        with quiet():
+            about = {step: self._about(step) for step in self.steps()}
+            self._scores = {step: _score(about[step]) for step in about}
+            step = self._best()
+            if step is None:
+                raise ComarlError(f"no checkpoint in {self.folder} has a score: play the end of the run instead")
+            try:
+                return self._restore(step, like, about[step])
+            except ComarlError:
+                raise
+            except Exception as error:  # whatever Orbax makes of a damaged file
+                raise ComarlError(f"{self.path(step)} cannot be used: {_reason(error)}") from error
+
+    def _about(self, step: int) -> Any:
+        """What stands beside the arrays; None if it cannot be read."""
+        try:
+            return self._checkpointer.metadata(self.path(step).absolute()).custom_metadata
+        except Exception:  # whatever Orbax makes of a damaged file
+            return None
+
+    def _restore(self, step: int, like: Any, about: Any) -> Saved:
+        if not (isinstance(about, dict) and {"format", "digest", "notes"} <= about.keys()):
+            raise ValueError("its description cannot be read")
+        if about["format"] > FORMAT:
+            raise ComarlError(
+                f"{self.path(step)} was written by a newer version of comarl (format {about['format']}, and this one "
+                f"reads {FORMAT}): install that version to go on"
+            )
+        state = _read(self.path(step), jax.eval_shape(_plain, like))
+        if digest(state) != about["digest"]:
+            raise ValueError("its arrays are not those that were saved (SHA-256)")
+        return Saved(step, _as(like, state), about["notes"])
+
+    def _best(self) -> int | None:
+        """The step of the highest score, the earlier one if two are alike."""
+        scored = [step for step in self.steps() if math.isfinite(self._scores.get(step, math.nan))]
+        return max(scored, key=lambda step: (self._scores[step], -step), default=None)
+
+    def _prune(self) -> None:
+        best = self._best()
+        for step in self.steps()[: -self.keep]:
+            if step != best:
+                self._remove(step)
+
+    def _remove(self, step: int) -> None:
+        self.path(step).rename(self.folder / f"{step}.removed")
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Clear away what a killed process left half written or half removed."""
+        if self.folder.is_dir():
+            for path in self.folder.iterdir():
+                if not path.name.isdecimal():
+                    shutil.rmtree(path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except ComarlError:
+            raise
+        except Exception as error:  # what Orbax raises depends on the file system
+            reason = next((text for text in DISK_FAULTS if text in str(error)), _reason(error))
+            raise ComarlError(f"cannot write a checkpoint into {self.folder}: {reason}") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Generator[None, None, None]:
+    """Orbax and its threads log what they raise as well, page by page: not while the block lasts."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def digest(state: Any) -> str:
+    """SHA-256 of a pytree of arrays: their names, types, shapes and numbers, bit for bit.
+
+    >>> zeros = np.zeros(2)
+    >>> digest({"a": zeros}) == digest({"a": zeros.copy()}), digest({"a": zeros}) == digest({"b": zeros})
+    (True, False)
+    """
+    total = hashlib.sha256()
+    for path, x in jax.tree.leaves_with_path(state):
+        array = np.ascontiguousarray(x)
+        total.update(f"{jax.tree_util.keystr(path)} {array.dtype} {np.shape(x)}\n".encode())
+        total.update(array.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
+
+
+def _plain(state: Any) -> Any:
+    """Random keys as the numbers they are made of, which every array library can hold."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, state)
+
+
+def _as(like: Any, plain: Any) -> Any:
+    """What :func:`_plain` was made of; random keys are of JAX's usual kind."""
+    return jax.tree.map(lambda x, y: jax.random.wrap_key_data(y) if _is_key(x) else y, like, plain)
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _score(about: Any) -> float:
+    score = about.get("score") if isinstance(about, dict) else None
+    return score if isinstance(score, float) else math.nan
+
+
+def _reason(error: Exception) -> str:
+    """The beginning of what an exception says, on one line: TensorStore says a page."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -4,7 +4,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +27,7 @@ from comarl.training.ondevice import (
     step_keys,
 )
 from comarl.training.players import HostPlayer, counted
+from comarl.training.seeds import Chunk, Decide, Then, copied
 from comarl.types import Action, TimeStep, Trajectory
 
 AHEAD = 2
@@ -102,6 +103,13 @@ class HostDriver:
         ts = running.env.reset(np.asarray(self._first_seeds(seed)))
         run = self._begin(seed, ts)
         return run._replace(actors=run.actors._replace(env=running.leave()))
+
+    def shapes(self) -> RunState:
+        """The shapes and dtypes of a run's state; environments are started to find theirs out."""
+        with contextlib.closing(self.env.start(self.num_envs)) as env:
+            ts = env.reset(np.asarray(self._first_seeds(0)))
+            run = jax.eval_shape(self._begin, 0, ts)
+            return jax.eval_shape(lambda at: run._replace(actors=run.actors._replace(env=at)), env.snapshot())
 
     def chunk(self, run: RunState) -> tuple[RunState, ChunkLog]:
         """``iterations`` iterations and an evaluation; ``run`` is given up."""
@@ -247,23 +255,32 @@ class HostSeeds:
 
     Attributes:
         seeds: their numbers.
+        done: chunks that each of them has behind it.
         compile_seconds: what starting the environments and making the first states took.
     """
 
-    def __init__(self, driver: HostDriver, seeds: list[int]):
-        self.seeds = seeds
+    def __init__(self, driver: HostDriver, seeds: list[int], begin: Mapping[int, RunState] | None = None):
+        """Seeds that are in ``begin`` go on from there, the others start afresh."""
+        begin = begin or {}
+        self.seeds, self._driver = seeds, driver
+        self.done = {seed: int(begin[seed].iteration) // driver.iterations if seed in begin else 0 for seed in seeds}
         start = time.perf_counter()
-        self._driver = driver
-        self._states = {seed: driver.init(jnp.asarray(seed)) for seed in seeds}
+        self._states = {seed: begin[seed] if seed in begin else driver.init(jnp.asarray(seed)) for seed in seeds}
         self.compile_seconds = time.perf_counter() - start
 
-    def run(self, chunks: int) -> Iterator[tuple[int, int, ChunkLog]]:
-        """Move every seed on by so many chunks: seed, chunk (from 0) and log, as they are finished."""
+    def run(self, chunks: int, decide: Decide = lambda seed, number: Then.GO_ON) -> Iterator[Chunk]:
+        """Move every seed on until it has done so many chunks, or is told to stop; each chunk as it is finished."""
+        going = [seed for seed in self.seeds if self.done[seed] < chunks]
         try:
-            for chunk in range(chunks):
-                for seed in self.seeds:
+            while going:
+                for seed in tuple(going):
+                    number = self.done[seed]
                     self._states[seed], log = self._driver.chunk(self._states[seed])
-                    yield seed, chunk, log
+                    self.done[seed] = number + 1
+                    then = decide(seed, number)
+                    yield Chunk(seed, number, log, None if then is Then.GO_ON else copied(self._states[seed]))
+                    if then is Then.STOP or self.done[seed] == chunks:
+                        going.remove(seed)
         finally:
             self._driver.close()
 

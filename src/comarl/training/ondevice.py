@@ -107,6 +107,10 @@ class OnDevice:
         env_state, ts = jax.vmap(AutoReset(self.env).reset)(env_keys)
         return begin_run(self.learner, seed, env_state, ts, self.length)
 
+    def shapes(self) -> RunState:
+        """The shapes and dtypes of a run's state."""
+        return jax.eval_shape(self.init, 0)
+
     def chunk(self, run: RunState) -> tuple[RunState, ChunkLog]:
         """``iterations`` iterations and an evaluation."""
         run, (metrics, finished, faults) = jax.lax.scan(self._iterate, run, length=self.iterations)

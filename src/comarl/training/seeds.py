@@ -5,12 +5,13 @@ accelerator all seeds are one mapped state, and on several they are shared out a
 what it computes alone.
 """
 
+import enum
 import operator
 import queue
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,74 +24,144 @@ SEED_AXES = cast(Any, RunState)(learner=0, memory=0, actors=0, iteration=None, s
 """The iteration is the same for all seeds: not mapping it keeps the replay's writes in place."""
 
 
+class Then(enum.Enum):
+    """What a seed does after a chunk."""
+
+    GO_ON = enum.auto()
+    SNAPSHOT = enum.auto()
+    """Leave a copy of the state, and go on."""
+    STOP = enum.auto()
+    """Leave a copy of the state, and stop."""
+
+
+class Chunk(NamedTuple):
+    """What a seed has done.
+
+    Attributes:
+        seed: which.
+        number: of the chunk, from 0 at the beginning of the training, however often it was broken off.
+        log: what happened, on the host.
+        snapshot: a copy of the state after it, if :class:`Then` asks for one.
+    """
+
+    seed: int
+    number: int
+    log: ChunkLog
+    snapshot: RunState | None
+
+
+Decide = Callable[[int, int], Then]
+"""From seed and number of a chunk that has just ended to what follows; called in the seeds' threads."""
+
+
 class Seeds:
     """The states of all seeds and the compiled program that moves them on.
 
     Attributes:
         seeds: their numbers.
+        done: chunks that each of them has behind it.
         compile_seconds: what tracing and compiling took.
     """
 
-    def __init__(self, driver: OnDevice, seeds: list[int]):
+    def __init__(self, driver: OnDevice, seeds: list[int], begin: Mapping[int, RunState] | None = None):
+        """Seeds that are in ``begin`` go on from there, the others start afresh."""
+        begin = begin or {}
         self.seeds = seeds
-        self._mapped = len(seeds) > 1 and (jax.default_backend() != "cpu" or jax.local_device_count() > 1)
+        self.done = {seed: int(begin[seed].iteration) // driver.iterations if seed in begin else 0 for seed in seeds}
+        level = len(set(self.done.values())) == 1
+        several = jax.default_backend() != "cpu" or jax.local_device_count() > 1
+        self._mapped = several and len(seeds) > 1 and level
         start = time.perf_counter()
-        init, chunk = driver.init, driver.chunk
+        init, chunk, self._layout = driver.init, driver.chunk, None
         if self._mapped:
-            init, chunk = spread(init, chunk, SEED_AXES, len(seeds))
-        self._init = jax.jit(init)
-        groups = [jnp.asarray(seeds)] if self._mapped else [jnp.asarray(s) for s in seeds]
-        self._states: list[RunState] = [self._init(group) for group in groups]
-        self._chunk = jax.jit(chunk, donate_argnums=0).lower(self._states[0]).compile()
+            init, chunk, self._layout = spread(init, chunk, SEED_AXES, len(seeds))
+        init = jax.jit(init)
+        groups = [seeds] if self._mapped else [[seed] for seed in seeds]
+        self._states: list[RunState] = [self._begin(init, group, begin) for group in groups]
+        # Compiled for what init gives, and not for what was read: the same program, whether or not anything was.
+        shapes = jax.eval_shape(init, self._numbers(groups[0]))
+        self._chunk = jax.jit(chunk, in_shardings=self._layout, donate_argnums=0).lower(shapes).compile()
         jax.block_until_ready(self._states)
         self.compile_seconds = time.perf_counter() - start
 
-    def run(self, chunks: int) -> Iterator[tuple[int, int, ChunkLog]]:
-        """Move every seed on by so many chunks: seed, chunk (from 0) and log on the host, as they are finished."""
-        if self._mapped:
-            yield from self._run_mapped(chunks)
-        else:
-            yield from self._run_side_by_side(chunks)
+    def _begin(self, init: Callable[..., RunState], group: list[int], begin: Mapping[int, RunState]) -> RunState:
+        if not all(seed in begin for seed in group):
+            return init(self._numbers(group))
+        states = [begin[seed] for seed in group]
+        if not self._mapped:
+            return states[0]
+        stack = lambda *xs: jnp.stack(xs)  # noqa: E731
+        parts: list[Any] = [
+            part[0] if axis is None else jax.tree.map(stack, *part)
+            for part, axis in zip(zip(*states, strict=True), SEED_AXES, strict=True)
+        ]
+        return jax.device_put(RunState(*parts), self._layout)
 
-    def _run_mapped(self, chunks: int) -> Iterator[tuple[int, int, ChunkLog]]:
-        for chunk in range(chunks):
+    def _numbers(self, group: list[int]) -> jax.Array:
+        return jnp.asarray(group if self._mapped else group[0])
+
+    def run(self, chunks: int, decide: Decide = lambda seed, number: Then.GO_ON) -> Iterator[Chunk]:
+        """Move every seed on until it has done so many chunks, or is told to stop; each chunk as it is finished."""
+        if self._mapped:
+            yield from self._run_mapped(chunks, decide)
+        else:
+            yield from self._run_side_by_side(chunks, decide)
+
+    def _run_mapped(self, chunks: int, decide: Decide) -> Iterator[Chunk]:
+        for number in range(self.done[self.seeds[0]], chunks):
             self._states[0], logs = self._chunk(self._states[0])
             logs = jax.device_get(logs)
+            then = {decide(seed, number) for seed in self.seeds}
             for i, seed in enumerate(self.seeds):
-                yield seed, chunk, jax.tree.map(operator.itemgetter(i), logs)
+                self.done[seed] = number + 1
+                snapshot = None if then == {Then.GO_ON} else copied(self.state(seed))
+                yield Chunk(seed, number, jax.tree.map(operator.itemgetter(i), logs), snapshot)
+            if Then.STOP in then:
+                return
 
-    def _run_side_by_side(self, chunks: int) -> Iterator[tuple[int, int, ChunkLog]]:
+    def _run_side_by_side(self, chunks: int, decide: Decide) -> Iterator[Chunk]:
         """Each seed in a thread of its own: a compiled chunk keeps one core busy and holds no Python lock."""
-        finished: queue.SimpleQueue[tuple[int, int, ChunkLog] | BaseException] = queue.SimpleQueue()
+        finished: queue.SimpleQueue[Chunk | BaseException | None] = queue.SimpleQueue()
         stopping = threading.Event()
         # A seed may be this many chunks ahead of whoever takes their logs.
-        ahead = [threading.Semaphore(2) for _ in self.seeds]
+        ahead = {seed: threading.Semaphore(2) for seed in self.seeds}
 
-        def work(i: int) -> None:
+        def work(i: int, seed: int) -> None:
             try:
-                for chunk in range(chunks):
-                    ahead[i].acquire()
+                for number in range(self.done[seed], chunks):
+                    ahead[seed].acquire()
                     if stopping.is_set():
                         return
                     self._states[i], log = self._chunk(self._states[i])
-                    finished.put((self.seeds[i], chunk, jax.device_get(log)))
+                    log = jax.device_get(log)
+                    self.done[seed] = number + 1
+                    then = decide(seed, number)
+                    snapshot = None if then is Then.GO_ON else copied(self._states[i])
+                    finished.put(Chunk(seed, number, log, snapshot))
+                    if then is Then.STOP:
+                        break
+                finished.put(None)
             except BaseException as error:  # it is raised in the caller's thread
                 finished.put(error)
 
-        threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(len(self.seeds))]
+        threads = [threading.Thread(target=work, args=x, daemon=True) for x in enumerate(self.seeds)]
         for thread in threads:
             thread.start()
         try:
-            for _ in range(chunks * len(self.seeds)):
+            running = len(threads)
+            while running:
                 item = finished.get()
                 if isinstance(item, BaseException):
                     raise item
+                if item is None:
+                    running -= 1
+                    continue
                 yield item
-                ahead[self.seeds.index(item[0])].release()
+                ahead[item.seed].release()
         finally:
             stopping.set()
-            for i, thread in enumerate(threads):
-                ahead[i].release()
+            for seed, thread in zip(self.seeds, threads, strict=True):
+                ahead[seed].release()
                 thread.join()
 
     def state(self, seed: int) -> RunState:
@@ -103,6 +174,15 @@ class Seeds:
             for part, axis in zip(self._states[0], SEED_AXES, strict=True)
         ]
         return RunState(*parts)
+
+
+def copied(state: RunState) -> RunState:
+    """In memory of its own, which the next chunk does not take for its result; on the host where JAX can use it."""
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # the user has told JAX to use nothing but the accelerator
+        host = jax.devices()[0]
+    return jax.block_until_ready(jax.device_put(state, host, may_alias=False))
 
 
 def finished_episodes(log: ChunkLog) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class PettingZooTeam(PythonEnv):
     def _percept(
         self, seen: dict[Any, Any], infos: dict[Any, Any], reward: dict[Any, Any], *ends: bool, acting: set[Any]
     ) -> Percept:
-        """What is perceived when those ``acting`` are asked next."""
+        """What is perceived when those ``acting`` are asked next, or were last; ``ends``: terminated, truncated."""
         spec = self.spec
         obs = np.zeros((spec.num_agents, spec.obs_dim), np.float32)
         avail = np.zeros((spec.num_agents, spec.num_actions), bool)
@@ -144,7 +144,7 @@ class PettingZooTeam(PythonEnv):
             if agent in acting:
                 mask = read_mask(seen.get(agent), infos.get(agent))
                 avail[i, : self._actions[agent].size] = True if mask is None else mask
-            else:
+            if agent not in acting or (any(ends) and not avail[i].any()):
                 avail[i, 0] = True
         rewards = np.array([reward.get(agent, 0.0) for agent in self._names], np.float32)
         state = np.asarray(self._env.state(), np.float32).ravel() if self._has_state else obs.ravel()
@@ -182,27 +182,27 @@ class TurnTeam(PettingZooTeam):
         return agents
 
     def reset(self, seed: int) -> Percept:
-        self._env.reset(seed=seed)
-        return self._look({}, [])
+        env = self._env
+        env.reset(seed=seed)
+        seen = {agent: env.observe(agent) for agent in env.agents}
+        return self._percept(seen, dict(env.infos), {}, acting={env.agent_selection})
 
     def step(self, action: np.ndarray) -> Percept:
         env = self._env
         agent = env.agent_selection
         there = list(env.agents)
         env.step(self._native(agent, action))
-        reward, ends = dict(env.rewards), []
+        reward, infos, ends = dict(env.rewards), dict(env.infos), []
+        seen = {a: env.observe(a) for a in env.agents}
         while env.agents and (env.terminations[env.agent_selection] or env.truncations[env.agent_selection]):
             gone = env.agent_selection
             ends.append(env.truncations[gone] and not env.terminations[gone])
             env.step(None)
-        return self._look({a: reward.get(a, 0.0) for a in there}, ends)
-
-    def _look(self, reward: dict[Any, Any], ends: list[bool]) -> Percept:
-        env = self._env
-        seen = {agent: env.observe(agent) for agent in env.agents}
-        over = not env.agents
-        acting = set() if over else {env.agent_selection}
-        return self._percept(seen, dict(env.infos), reward, over and not any(ends), over and any(ends), acting=acting)
+        reward = {a: reward.get(a, 0.0) for a in there}
+        if env.agents:
+            seen = {a: x for a, x in seen.items() if a in env.agents}
+            return self._percept(seen, infos, reward, acting={env.agent_selection})
+        return self._percept(seen, infos, reward, not any(ends), any(ends), acting=set(there))
 
 
 def _prefix(agent: Any) -> str:
