@@ -25,7 +25,8 @@ def ray_tasks(address: str, cpus: float, gpus: float) -> "Generator[RayTasks]":
     Raises:
         ComarlError: if there is no Ray, or if no task could ever have so much.
     """
-    with connected(address) as ray:
+    # Ray tells of lost processes on standard output, which is for results.
+    with contextlib.redirect_stdout(sys.stderr), connected(address) as ray:
         _require_room(ray, cpus, gpus)
         yield RayTasks(ray, cpus, gpus)
 
