@@ -11,6 +11,8 @@ OFF_POLICY = "algos/test_offpolicy.py::test_"
 INFERRING = "algos/test_inferring.py::test_"
 ENSEMBLE = "nets/test_ensemble.py::test_"
 CROSS_PLAY = "experiments/test_crossplay.py::test_"
+STARCRAFT = "envs/adapters/test_smac.py::test_"
+SWEEP = "experiments/test_sweep.py::test_"
 ATTENTION_CRITIC = "nets/test_attention_critic.py::test_"
 
 SLIPS = [
@@ -518,5 +520,42 @@ SLIPS = [
         "x[i][apart[i]]",
         "x[i]",
         "themselves among the others",
+    ),
+    Fault(
+        f"{STARCRAFT}victory_defeat_and_the_end_of_time[safe-idle-ended2-8]",
+        "envs/adapters/smac.py",
+        'cut = bool(info.get("episode_limit", False))',
+        "cut = False",
+    ),
+    Fault(
+        f"{STARCRAFT}smacv2_draws_teams_and_places_from_the_episodes_seed[terran]",
+        "envs/adapters/smac.py",
+        '        yield from _sources(inner for inner in vars(part).values() if hasattr(inner, "generate"))\n',
+        "",
+    ),
+    Fault(
+        f"{STARCRAFT}a_run_goes_on_with_new_battles",
+        "envs/processes.py",
+        "self._board.last[:] = True",
+        "self._board.last[:] = False",
+    ),
+    Fault(
+        "envs/test_ray_group.py::test_actors_give_what_this_process_gives",
+        "envs/actor.py",
+        'ASKED = ("action", "seeds", "active", "last")',
+        'ASKED = ("action", "seeds", "active")',
+    ),
+    Fault(
+        f"{SWEEP}lost_tasks_are_tried_again_failed_ones_are_not_and_the_others_go_on",
+        "experiments/sweep.py",
+        "while ended.lost and attempts",
+        "while ended.reason and attempts",
+    ),
+    Fault(f"{SWEEP}another_run_in_the_folder_is_not_replaced", "experiments/sweep.py", "there != here", "not there"),
+    Fault(
+        f"{SWEEP}what_was_broken_off_is_run_again",
+        "experiments/sweep.py",
+        '"seed": seed, "run": run, "resume": True}',
+        '"seed": seed, "run": run, "resume": False}',
     ),
 ]

@@ -25,7 +25,7 @@ def documented(command: str) -> set[str]:
     return set(re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE))
 
 
-FREE = {"presets[].settings", "rows[].tables", "exact", "outcomes"}
+FREE = {"presets[].settings", "groups[].settings", "runs[].settings", "rows[].tables", "exact", "outcomes"}
 """Objects whose keys are names of settings, states, methods or outcomes."""
 
 

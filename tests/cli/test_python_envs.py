@@ -70,3 +70,8 @@ def test_listed(run_cli: RunCli) -> None:
     environments = json.loads(run_cli("list", "--json")[1])["environments"]
     known = {name for family in environments for name in family["names"]}
     assert {"mpe2/simple_spread_v3", "lbforaging/Foraging-8x8-2p-2f-coop-v3"} <= known
+
+
+def test_actors_need_a_worker(run_cli: RunCli, tmp_path: Path) -> None:
+    words = ["train", "vdn", "--env", DIARY, "--actors", "local", "--workers", 0, "--run", tmp_path / "run", *TINY]
+    assert "actors='local' with workers=0" in error_line(run_cli(*words))

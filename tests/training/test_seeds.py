@@ -1,6 +1,10 @@
 """Several seeds: side by side or mapped together, each computes what it computes alone."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -47,6 +51,55 @@ def test_mapped_seeds_are_the_seeds_side_by_side(side_by_side: Any, monkeypatch:
         jax.tree.map(close, mapped_logs[seed], logs[seed])
         assert mapped.state(seed).seed == seed
         assert mapped.state(seed).iteration == 6
+
+
+EIGHT_DEVICES = """
+import sys
+import jax
+import numpy as np
+from comarl.training.seeds import Seeds, copied
+from tests.probes import Lottery, standard_driver
+
+seeds = [int(word) for word in sys.argv[2:]]
+driver = standard_driver(Lottery())
+first = Seeds(driver, seeds)
+chunks = list(first.run(1))
+programs = Seeds(driver, seeds, {seed: copied(first.state(seed)) for seed in seeds})
+chunks += programs.run(2)
+leaves = jax.tree.leaves(programs._states[0].learner)
+assert all(len(leaf.sharding.device_set) == len(seeds) for leaf in leaves)
+assert {shard.data.shape[0] for leaf in leaves for shard in leaf.addressable_shards} == {1}
+program = programs._chunk.as_text()
+assert not any(word in program for word in ("all-reduce(", "all-gather(", "collective-permute(", "all-to-all("))
+logs = {(chunk.number, chunk.seed): chunk.log for chunk in chunks}
+whole = [programs.state(seed) for seed in seeds]
+np.savez(sys.argv[1], *jax.tree.leaves((whole, [logs[at] for at in sorted(logs)])))
+print(jax.local_device_count())
+"""
+
+
+def test_on_eight_devices_as_on_one(side_by_side: Any, tmp_path: Path) -> None:
+    """Two seeds among eight devices: one on each of two, that wait for nobody; broken off and gone on with."""
+    programs, logs = side_by_side
+    file = tmp_path / "leaves.npz"
+    forced = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", EIGHT_DEVICES, str(file), "3", "4"],
+        env=os.environ | {"PYTHONPATH": paths, "XLA_FLAGS": forced, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "8\n"
+    with np.load(file) as saved:
+        sharded = [saved[name] for name in saved.files]
+    alone = jax.tree.leaves(([programs.state(s) for s in (3, 4)], [logs[s][chunk] for chunk in (0, 1) for s in (3, 4)]))
+    assert len(sharded) == len(alone)
+    for x, y in zip(sharded, alone, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
 
 
 def test_seeds_differ(side_by_side: Any) -> None:

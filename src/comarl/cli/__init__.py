@@ -13,6 +13,7 @@ from comarl.errors import ComarlError, Stopped
 COMMANDS = {
     "train": ("comarl.cli.train:train", "train a team: comarl train qmix --env smax/3m --seeds 3"),
     "resume": ("comarl.cli.train:resume", "go on with a run that was stopped or killed, bit for bit"),
+    "sweep": ("comarl.cli.sweep:sweep", "seeds × methods × settings as Ray tasks, compared in a table"),
     "demo": ("comarl.cli.train:demo", "train QMIX on SMAX 3m, three seeds, into runs/demo"),
     "evaluate": ("comarl.cli.runs:evaluate", "play the greedy policies of a finished run"),
     "cross-play": ("comarl.cli.runs:cross_play", "agents of one team with those of another they never trained with"),

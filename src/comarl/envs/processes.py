@@ -6,7 +6,6 @@ killed. A worker is a fresh interpreter and no fork, and it does not import the 
 ``if __name__ == "__main__"``, and a worker imports no JAX unless its environment does.
 """
 
-import abc
 import contextlib
 import dataclasses
 import json
@@ -27,13 +26,17 @@ import numpy as np
 
 from comarl.envs.base import Hosted, HostEnv
 from comarl.envs.board import Board, Failure, Row, board_on, board_size, move
+from comarl.envs.groups import Group, LostError
 from comarl.envs.python import PythonEnv
 from comarl.envs.worker import DEAD, FAILED, QUIT, RESET, STEP
 from comarl.errors import ComarlError
 from comarl.types import TimeStep
 
-START_SECONDS, STEP_SECONDS = 120.0, 60.0
-"""How long a worker may take to make its environments, and for a step, until it counts as hung."""
+START_SECONDS, STEP_SECONDS, BEGIN_SECONDS = 120.0, 60.0, 30.0
+"""How long a worker may take to make its environments, and for a step, until it counts as hung.
+
+When it is told to begin episodes each of its environments has some time besides: it may have to start a game.
+"""
 
 CLOSE_SECONDS = 2.0
 """How long a worker may take to end."""
@@ -52,12 +55,13 @@ class PythonEnvs(Hosted):
         name: the name, such as ``mpe2/simple_spread_v3``.
         make: makes one environment in this process.
         workers: processes that the environments are shared out among; 0 steps them in this one.
+        actors: the address of a Ray whose actors the workers are, in place of processes of this machine.
     """
 
-    def __init__(self, name: str, make: Callable[[], PythonEnv], workers: int):
-        self.name, self.make, self.workers = name, make, workers
+    def __init__(self, name: str, make: Callable[[], PythonEnv], workers: int, actors: str | None = None):
+        self.name, self.make, self.workers, self.actors = name, make, workers, actors
         env = make()
-        self.spec = env.spec
+        self.spec, self.repeatable = env.spec, env.repeatable
         env.close()
 
     def start(self, count: int) -> "Processes":
@@ -95,22 +99,20 @@ class Processes(HostEnv):
 
     def __init__(self, envs: PythonEnvs, count: int, step_seconds: float = STEP_SECONDS):
         self.spec, self.count = envs.spec, count
-        self._name, self._step_seconds = envs.name, step_seconds
+        self._name, self._step_seconds, self._repeatable = envs.name, step_seconds, envs.repeatable
         self._failures = np.zeros(count, int)
         form = self.spec.action_form
         history = np.zeros((count, self.spec.max_episode_steps, *form.shape), form.dtype)
         self._at = Replayable(np.zeros((count, 2), np.uint32), history, np.zeros(count, np.int32))
         size = board_size(self.spec, count)
-        memory = _SharedMemory(size) if envs.workers else None
+        memory = _SharedMemory(size) if envs.workers and not envs.actors else None
         self._board = board_on(memory.buffer if memory else bytearray(size), self.spec, count)
         shares = [share.tolist() for share in np.array_split(np.arange(count), max(1, min(envs.workers, count)))]
-        self._groups: list[_Group] = [
-            _Worker(envs, count, rows, memory) if memory else _Here(envs, self._board, rows) for rows in shares
-        ]
+        self._groups: list[Group] = [self._group(envs, rows, memory) for rows in shares]
         self._end = weakref.finalize(self, _close_all, self._groups)
         try:
             self._begin(self._groups)
-        except _LostError as error:
+        except LostError as error:
             raise self._given_up("cannot be made", error.trace) from None
 
     def reset(self, seeds: np.ndarray) -> TimeStep:
@@ -129,9 +131,13 @@ class Processes(HostEnv):
         return Replayable(*(x.copy() for x in self._at))
 
     def restore(self, snapshot: Replayable) -> None:
-        """Play the current episodes again up to where they were."""
+        """Play the current episodes again up to where they were; what cannot be repeated is dropped."""
         at = Replayable(*map(np.array, snapshot))
         self.reset(at.seeds)
+        if not self._repeatable:
+            self.dropped += int((at.length > 0).sum())
+            self._board.last[:] = True  # the next step begins other episodes
+            return
         for t in range(int(at.length.max())):
             ts = self.step(at.actions[:, t], at.seeds, t < at.length)
             if (ts.first & (at.length > 0)).any():
@@ -146,16 +152,19 @@ class Processes(HostEnv):
         begins = board.last | (command == RESET)
         for group in self._groups:
             group.tell(command)
-        deadline = time.monotonic() + self._step_seconds
+        told = time.monotonic()
         for group in self._groups:
             try:
-                self._count(group.hear(deadline - time.monotonic()), begins)
-            except _LostError as error:
+                self._count(group.hear(told + self._patience(group, command) - time.monotonic()), begins)
+            except LostError as error:
                 self._replace(group, error.trace, begins)
         self._failures[board.last] = 0
         self._note(seeds)
         fields = (board.obs, board.state, board.avail, board.reward, board.discount, board.first, board.last)
         return TimeStep(*(np.copy(field) for field in fields))  # pyright: ignore[reportArgumentType] -- NumPy's
+
+    def _patience(self, group: Group, command: bytes) -> float:
+        return self._step_seconds + (BEGIN_SECONDS * len(group.rows) if command == RESET else 0.0)
 
     def _note(self, seeds: np.ndarray) -> None:
         """Write down how to come to where the environments now are."""
@@ -166,13 +175,22 @@ class Processes(HostEnv):
         at.actions[went, at.length[went]] = board.action[went]
         at.length[went] += 1
 
-    def _begin(self, groups: "list[_Group]") -> None:
+    def _group(self, envs: PythonEnvs, rows: list[int], memory: "_SharedMemory | None") -> Group:
+        if memory:
+            return _Worker(envs, self.count, rows, memory)
+        if not (envs.workers and envs.actors):
+            return _Here(envs, self._board, rows)
+        from comarl.envs.ray_group import RayGroup  # Ray is an extra
+
+        return RayGroup(envs.actors, envs.name, envs.spec, self._board, rows)
+
+    def _begin(self, groups: list[Group]) -> None:
         for group in groups:
             group.start()
         for group in groups:
             group.hear(START_SECONDS)
 
-    def _replace(self, group: "_Group", trace: str, begins: np.ndarray) -> None:
+    def _replace(self, group: Group, trace: str, begins: np.ndarray) -> None:
         """Start a worker anew, with new episodes in all of its environments."""
         while True:
             self._count([Failure(row, trace) for row in group.rows], begins)
@@ -182,8 +200,8 @@ class Processes(HostEnv):
             try:
                 self._begin([group])
                 group.tell(RESET)
-                self._count(group.hear(self._step_seconds), begins)
-            except _LostError as error:
+                self._count(group.hear(self._patience(group, RESET)), begins)
+            except LostError as error:
                 trace = error.trace
             else:
                 return
@@ -202,37 +220,7 @@ class Processes(HostEnv):
         return error
 
 
-class _LostError(Exception):
-    """A worker is dead or hangs, and all of its environments are lost."""
-
-    def __init__(self, trace: str):
-        super().__init__(trace)
-        self.trace = trace
-
-
-class _Group(abc.ABC):
-    """Environments that are stepped one after the other."""
-
-    rows: list[int]
-
-    @abc.abstractmethod
-    def start(self) -> None:
-        """Make them; :meth:`hear` tells when they are."""
-
-    @abc.abstractmethod
-    def tell(self, command: bytes) -> None:
-        """Let those that are active do what ``command`` says."""
-
-    @abc.abstractmethod
-    def hear(self, seconds: float) -> list[Failure]:
-        """Wait until they have; which of them failed and are made anew. Raises :class:`_LostError`."""
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Free them."""
-
-
-class _Here(_Group):
+class _Here(Group):
     """In this process."""
 
     def __init__(self, envs: PythonEnvs, board: Board, rows: list[int]):
@@ -257,7 +245,7 @@ class _Here(_Group):
     def hear(self, seconds: float) -> list[Failure]:
         answer, self._answer = self._answer, []
         if isinstance(answer, str):
-            raise _LostError(answer)
+            raise LostError(answer)
         return answer
 
     def close(self) -> None:
@@ -265,7 +253,7 @@ class _Here(_Group):
             row.close()
 
 
-class _Worker(_Group):
+class _Worker(Group):
     """In a process of their own."""
 
     def __init__(self, envs: PythonEnvs, count: int, rows: list[int], memory: "_SharedMemory"):
@@ -299,12 +287,12 @@ class _Worker(_Group):
         try:
             if not self._connection.poll(max(seconds, 0.0)):
                 self.kill()
-                raise _LostError(f"its process did not answer within {seconds:.0f} s")
+                raise LostError(f"its process did not answer within {seconds:.0f} s")
             answer = self._connection.recv_bytes()
         except (EOFError, OSError):
-            raise _LostError(f"its process ended {self._ending()}") from None
+            raise LostError(f"its process ended {self._ending()}") from None
         if answer.startswith(DEAD):
-            raise _LostError(answer[1:].decode())
+            raise LostError(answer[1:].decode())
         return [Failure(*failure) for failure in json.loads(answer[1:])] if answer.startswith(FAILED) else []
 
     def close(self) -> None:
@@ -346,7 +334,7 @@ class _SharedMemory:
         weakref.finalize(self, os.close, self.file)
 
 
-def _close_all(groups: list[_Group]) -> None:
+def _close_all(groups: list[Group]) -> None:
     for group in groups:
         group.close()
 

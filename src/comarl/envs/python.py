@@ -39,9 +39,13 @@ class PythonEnv(abc.ABC):
 
     An episode must depend on its seed and on the actions alone: then a run with the same seed gives the same result,
     whatever number of processes step its environments, and a stopped run goes on as if it had not been stopped.
+
+    Attributes:
+        repeatable: whether that is so. Where it is not, a stopped run goes on with new episodes.
     """
 
     spec: EnvSpec
+    repeatable: bool = True
 
     @abc.abstractmethod
     def reset(self, seed: int) -> Percept:

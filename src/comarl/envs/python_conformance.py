@@ -17,7 +17,7 @@ def check_python(envs: PythonEnvs, *, episodes: int, seed: int) -> list[str]:
     """Play random episodes and tell what an environment does wrong.
 
     Checked are shapes, that all numbers are finite, that every agent always has an available action, the length of
-    episodes, the outcomes, and that an episode depends on its seed and the actions alone.
+    episodes, the outcomes, and that an episode depends on its seed and the actions alone (if it is said to).
 
     Args:
         envs: the environment.
@@ -36,6 +36,9 @@ def _problems(envs: PythonEnvs, episodes: int, seed: int) -> Iterator[str]:
     rng = np.random.default_rng(seed)
     env = envs.make()
     played = [_play(env, seed + i, rng) for i in range(episodes)]
+    if not env.repeatable:
+        env.close()
+        return
     again = _replay(envs.make(), seed, [action for _, action in played[0][1:]])
     differing = [t for t, (now, then) in enumerate(zip(played[0], again, strict=False)) if not _alike(now[0], then)]
     if differing or len(again) != len(played[0]):

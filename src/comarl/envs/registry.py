@@ -192,6 +192,67 @@ FAMILIES: dict[str, Family] = {
         python=True,
         more=True,
     ),
+    "smac": Family(
+        "StarCraft II's micromanagement, stepped by Python (the package SMAC and the game)",
+        (
+            "3m",
+            "8m",
+            "25m",
+            "2s3z",
+            "3s5z",
+            "1c3s5z",
+            "MMM",
+            "2m_vs_1z",
+            "2s_vs_1sc",
+            "3s_vs_3z",
+            "3s_vs_4z",
+            "3s_vs_5z",
+            "5m_vs_6m",
+            "8m_vs_9m",
+            "10m_vs_11m",
+            "bane_vs_bane",
+            "so_many_baneling",
+            "2c_vs_64zg",
+            "27m_vs_30m",
+            "3s5z_vs_3s6z",
+            "6h_vs_8z",
+            "MMM2",
+            "corridor",
+        ),
+        "comarl.envs.adapters.smac:make_smac",
+        python=True,
+        more=True,
+    ),
+    "smacv2": Family(
+        "the same with teams and places drawn for each episode (SMACv2); RACE_ALLIES_vs_ENEMIES",
+        tuple(
+            f"{race}_{teams}"
+            for race in ("protoss", "terran", "zerg")
+            for teams in ("5_vs_5", "10_vs_10", "10_vs_11", "20_vs_20", "20_vs_23")
+        ),
+        "comarl.envs.adapters.smac:make_smacv2",
+        python=True,
+        more=True,
+    ),
+    "smaclite": Family(
+        "SMAC's maps rebuilt in Python, without the game (SMAClite)",
+        (
+            "2s3z",
+            "3s5z",
+            "3s5z_vs_3s6z",
+            "3s_vs_5z",
+            "2s_vs_1sc",
+            "2c_vs_64zg",
+            "10m_vs_11m",
+            "27m_vs_30m",
+            "bane_vs_bane",
+            "corridor",
+            "MMM",
+            "MMM2",
+        ),
+        "comarl.envs.adapters.smac:make_smaclite",
+        python=True,
+    ),
 }
 """Every family, in the order in which they are listed."""
 
@@ -205,7 +266,7 @@ WORKERS = 2
 """Processes that step Python environments, unless something else is asked for."""
 
 
-def make_env(name: str, workers: int = WORKERS) -> "Env | PythonEnvs":
+def make_env(name: str, workers: int = WORKERS, actors: str | None = None) -> "Env | PythonEnvs":
     """The environment of that name, or that ``module:function`` returns.
 
     >>> make_env("matrix/qtran").spec.num_actions
@@ -214,15 +275,16 @@ def make_env(name: str, workers: int = WORKERS) -> "Env | PythonEnvs":
     Args:
         name: what ``comarl list`` shows.
         workers: processes that step an environment which Python steps; 0 steps it in this one.
+        actors: the address of a Ray whose actors they are, in place of processes of this machine.
 
     Raises:
         ComarlError: if the name is unknown, with the nearest one; if a family is named without its variant; if an
             optional package is missing; or if ``module:function`` cannot be imported or returns something else.
     """
     if ":" in name:
-        return _make_own(name, workers)
+        return _make_own(name, workers, actors)
     family = _require_family(name)
-    return _hosted(name, workers, lambda: make_python(name)) if family.python else _call(family, name)
+    return _hosted(name, workers, actors, lambda: make_python(name)) if family.python else _call(family, name)
 
 
 def make_python(name: str) -> "PythonEnv":
@@ -236,10 +298,10 @@ def make_python(name: str) -> "PythonEnv":
     return _call(_require_family(name), name)
 
 
-def _hosted(name: str, workers: int, make: "Callable[[], PythonEnv]") -> "PythonEnvs":
+def _hosted(name: str, workers: int, actors: str | None, make: "Callable[[], PythonEnv]") -> "PythonEnvs":
     from comarl.envs.processes import PythonEnvs
 
-    return PythonEnvs(name, make, workers)
+    return PythonEnvs(name, make, workers, actors)
 
 
 def _require_family(name: str) -> Family:
@@ -280,14 +342,14 @@ def _unknown(name: str) -> ComarlError:
     return unknown_name("environment", name, names())
 
 
-def _make_own(name: str, workers: int) -> "Env | PythonEnvs":
+def _make_own(name: str, workers: int, actors: str | None) -> "Env | PythonEnvs":
     from comarl.envs.base import Env
 
     env = _call_own(name)
     if isinstance(env, Env):
         return env
     made = [env]  # the first one is at hand
-    return _hosted(name, workers, lambda: _adapted(name, made.pop() if made else _call_own(name)))
+    return _hosted(name, workers, actors, lambda: _adapted(name, made.pop() if made else _call_own(name)))
 
 
 def _adapted(name: str, env: Any) -> "PythonEnv":

@@ -58,7 +58,7 @@ def build_env(config: RunConfig) -> Env | Hosted:
         ComarlError: if there is none of that name, or if the method cannot take its actions, its rewards or the number
             of its agents, or that Python steps it.
     """
-    env = make_env(config.env, config.workers)
+    env = make_env(config.env, config.workers, config.actors)
     require_actions(config.method, env.spec.name, env.spec.continuous)
     require_common_interest(config.method, env.spec.name, env.spec.opposed, config.learner.team_reward)
     require_others(env.spec.name, env.spec.num_agents, config.policy.infer_policies)

@@ -200,6 +200,9 @@ class RunConfig:
     """Steps collected per environment and iteration; the length of a replayed sequence."""
     workers: int = 2
     """Processes that step a Python environment; 0 steps it in the learner's own. The result does not depend on it."""
+    actors: str | None = None
+    """Python environments: the Ray on whose machines the workers are, in place of processes of this one (auto,
+    HOST:PORT or ray://HOST:PORT; local starts one here)."""
     asynchronous: bool = False
     """Python environments, replay: collect while learning from what came before, with a policy that lags behind.
     The same seed does not give the same result again."""
@@ -233,7 +236,10 @@ class RunConfig:
         return self.run or Path("runs") / f"{self.method}{learner}-{self.env.replace('/', '-').replace(':', '-')}"
 
 
-NOT_RECORDED = ("run", "tensorboard", "overwrite", "resume", "checkpoint_every", "keep", "max_time", "workers")
+NOT_RECORDED = (
+    *("run", "tensorboard", "overwrite", "resume", "checkpoint_every", "keep", "max_time"),
+    *("workers", "actors"),
+)
 """Settings on which no result depends: where and how it comes about, how often it is saved, for how long at a time."""
 
 MAX_COUNT = 2**31
@@ -279,6 +285,10 @@ def _typed(name: str, value: Any, expected: Any) -> Any:
         if not isinstance(value, str | Path | None):
             raise ComarlError(f"{name}={value!r}: expected a path")
         return None if value is None else Path(value)
+    if expected == str | None:
+        if not isinstance(value, str | None):
+            raise ComarlError(f"{name}={value!r}: expected a text")
+        return value
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
@@ -344,6 +354,8 @@ def check(config: RunConfig) -> None:
         raise ComarlError(
             f"learning_starts={learner.learning_starts} is not below steps={config.steps}: nothing would be learned"
         )
+    if config.actors and not config.workers:
+        raise ComarlError(f"actors='{config.actors}' with workers=0: the environments need at least one worker there")
     if config.asynchronous and learner.learner != "replay":
         raise ComarlError(
             f"asynchronous=True: {learner.learner} learns from what its latest policy did, which would lag behind "

@@ -85,8 +85,8 @@ CHECKERS = GRID | {
     "eval_every": 50_000,
 }
 # With the defaults, which are the paper's but for whole sequences, the listener keeps to the landmarks' middle: 40
-# sequences hold 40 goals, and 1024 transitions as many as there are. What one action changes is small beside the value of
-# all that comes after, of which a γ of .5 makes less: with the paper's .95 the listener stops .2 beside its goal.
+# sequences hold 40 goals, and 1024 transitions as many as there are. What one action changes is small beside the value
+# of all that comes after, of which a γ of .5 makes less: with the paper's .95 the listener stops .2 beside its goal.
 SPEAKER = {
     "steps": 900_000,
     "straight_through": True,

@@ -1,7 +1,8 @@
 """Several seeds of one run, compiled once.
 
 On a CPU each seed is a state and a thread of its own, and the cores are shared by the operating system. On an
-accelerator all seeds are one mapped state. Either way a seed computes what it computes alone.
+accelerator all seeds are one mapped state, and on several they are shared out among them. Either way a seed computes
+what it computes alone.
 """
 
 import enum
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from comarl.training.ondevice import ChunkLog, OnDevice, RunState
+from comarl.training.sharding import spread
 
 SEED_AXES = cast(Any, RunState)(learner=0, memory=0, actors=0, iteration=None, seed=0)
 """The iteration is the same for all seeds: not mapping it keeps the replay's writes in place."""
@@ -67,18 +69,18 @@ class Seeds:
         self.seeds = seeds
         self.done = {seed: int(begin[seed].iteration) // driver.iterations if seed in begin else 0 for seed in seeds}
         level = len(set(self.done.values())) == 1
-        self._mapped = jax.default_backend() != "cpu" and len(seeds) > 1 and level
+        several = jax.default_backend() != "cpu" or jax.local_device_count() > 1
+        self._mapped = several and len(seeds) > 1 and level
         start = time.perf_counter()
-        init, chunk = driver.init, driver.chunk
+        init, chunk, self._layout = driver.init, driver.chunk, None
         if self._mapped:
-            init = jax.vmap(init, out_axes=SEED_AXES)
-            chunk = jax.vmap(chunk, in_axes=(SEED_AXES,), out_axes=(SEED_AXES, 0))
+            init, chunk, self._layout = spread(init, chunk, SEED_AXES, len(seeds))
         init = jax.jit(init)
         groups = [seeds] if self._mapped else [[seed] for seed in seeds]
         self._states: list[RunState] = [self._begin(init, group, begin) for group in groups]
         # Compiled for what init gives, and not for what was read: the same program, whether or not anything was.
         shapes = jax.eval_shape(init, self._numbers(groups[0]))
-        self._chunk = jax.jit(chunk, donate_argnums=0).lower(shapes).compile()
+        self._chunk = jax.jit(chunk, in_shardings=self._layout, donate_argnums=0).lower(shapes).compile()
         jax.block_until_ready(self._states)
         self.compile_seconds = time.perf_counter() - start
 
@@ -93,7 +95,7 @@ class Seeds:
             part[0] if axis is None else jax.tree.map(stack, *part)
             for part, axis in zip(zip(*states, strict=True), SEED_AXES, strict=True)
         ]
-        return RunState(*parts)
+        return jax.device_put(RunState(*parts), self._layout)
 
     def _numbers(self, group: list[int]) -> jax.Array:
         return jnp.asarray(group if self._mapped else group[0])

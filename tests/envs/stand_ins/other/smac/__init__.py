@@ -1,0 +1,1 @@
+"""Another project by the name of smac, which searches settings."""
