@@ -199,7 +199,10 @@ PRESETS: dict[tuple[str, str, str], Preset] = {
         SPREAD, HERE, "team return -62.0 (seeds 0-2: -64.7, -54.5, -66.7) after 659k steps; random -83.1"
     ),
     ("maddpg", "mpe/simple_speaker_listener", "replay"): Preset(
-        SPEAKER, HERE, "return per agent -10.9 (seeds 0-1: -9.0, -12.8) after 500k steps; random -40.2"
+        SPEAKER,
+        HERE,
+        "target reached in 91.0% of 1000 episodes (seeds 0-2: 89.2, 87.5, 96.3; published 84.0), return per agent -7.8, after "
+        "900k steps; random 1.1%, -42.3",
     ),
     ("mappo", "mpe-continuous/simple_spread", "ppo"): Preset(
         VECTORS, HERE, "team return -61.5 (seed 0 alone) after 140k steps; random -80.3"
