@@ -1,5 +1,6 @@
 """A run that is broken off goes on bit for bit; what cannot go on says why and loses nothing."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -13,10 +14,9 @@ import jax
 import numpy as np
 import pytest
 
-from comarl.envs.registry import make_env
 from comarl.errors import ComarlError, Stopped
 from comarl.experiments import runner
-from comarl.experiments.build import build_driver
+from comarl.experiments.build import build_driver, build_env
 from comarl.experiments.config import RunConfig, with_settings
 from comarl.experiments.folder import load_config, read_json
 from comarl.experiments.lock import FolderLock
@@ -85,8 +85,8 @@ def outcome(folder: Path) -> Outcome:
     rows: dict[Any, list[Any]] = {}
     for row in read_metrics(folder):
         rows.setdefault((row.get("seed"), row["kind"]), []).append(row)
-    of = load_config(folder)
-    env = make_env(of.env)
+    of = dataclasses.replace(load_config(folder), workers=0)
+    env = build_env(of)
     found, _ = Checkpoints(folder, of, build_driver(of, env)).restore()
     summary = {k: v for k, v in read_json(folder / "summary.json").items() if not k.endswith("_seconds")}
     return Outcome(rows, {s: x.state for s, x in found.items()}, runner.load_states(folder, of, env), summary)
@@ -154,6 +154,23 @@ def test_a_signal_and_then_a_crash_change_nothing(tmp_path: Path, expected: Outc
     runner.train(config(folder, seeds=2, seed=3, resume=True), hears)
     assert sum(hears.begun.values()) == saved
     assert_same(outcome(folder), expected)
+
+
+def test_a_run_of_a_python_environment_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken off in the middle of episodes. One driver compiles for all; each run starts its own environments."""
+    settings = {"env": "tests.envs.python_envs:Diary", "cell": "mlp", "workers": 0}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    driver = build_driver(config(whole, **settings), build_env(config(whole, **settings)))
+    monkeypatch.setattr(runner, "build_driver", lambda *_: driver)
+    runner.train(config(whole, **settings))
+    with pytest.raises(Crash):
+        runner.train(config(broken, **settings), Hears(3, crash))
+    hears = Hears()
+    runner.resume(broken, hears, workers=0)
+    assert hears.begun == {0: 2 * CHUNK}
+    expected = outcome(whole)
+    assert_same(outcome(broken), expected)
+    assert (expected.states[0].actors.length > 0).any()
 
 
 def test_time_that_is_up_saves_and_more_steps_are_those_of_a_longer_run(tmp_path: Path, expected: Outcome) -> None:
