@@ -39,6 +39,7 @@ compare: $(READY) ## methods side by side: docs/comparisons.md (hours; goes on w
 bench: $(READY) ## measure speed and memory
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/host.py
+	$(BIN)/python benchmarks/checkpoints.py
 
 lint: $(READY) ## ruff and pyright
 	$(BIN)/ruff check

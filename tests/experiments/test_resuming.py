@@ -1,11 +1,12 @@
 """A run that is broken off goes on bit for bit; what cannot go on says why and loses nothing."""
 
+import dataclasses
 import json
 import os
 import resource
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,16 +14,16 @@ import jax
 import numpy as np
 import pytest
 
-from comarl.envs.registry import make_env
 from comarl.errors import ComarlError, Stopped
 from comarl.experiments import runner
-from comarl.experiments.build import build_driver
-from comarl.experiments.config import RunConfig, with_settings
+from comarl.experiments.build import build_driver, build_env
+from comarl.experiments.config import RunConfig, to_json, with_settings
 from comarl.experiments.folder import load_config, read_json
 from comarl.experiments.lock import FolderLock
 from comarl.experiments.reproduce import first_difference, reproduce
 from comarl.experiments.saving import Checkpoints
 from comarl.training.logging import read_metrics
+from comarl.training.ondevice import OnDevice
 from tests.probes import SMALL
 
 CHUNK = 72
@@ -30,10 +31,10 @@ CHUNK = 72
 CHUNKS = 4
 
 
-def config(folder: Path, **settings: Any) -> RunConfig:
-    """QMIX on an environment in which everything is random, four chunks, with a checkpoint after each."""
+def config(folder: Path, method: str = "qmix", **settings: Any) -> RunConfig:
+    """A run on an environment in which everything is random, four chunks, with a checkpoint after each."""
     own = {"env": "tests.probes:Lottery", "run": folder, "steps": CHUNKS * CHUNK, "checkpoint_every": 0.0}
-    return with_settings(RunConfig(method="qmix"), SMALL | own | settings)
+    return with_settings(RunConfig(method=method), SMALL | own | settings)
 
 
 class Hears(runner.Silent):
@@ -85,9 +86,9 @@ def outcome(folder: Path) -> Outcome:
     rows: dict[Any, list[Any]] = {}
     for row in read_metrics(folder):
         rows.setdefault((row.get("seed"), row["kind"]), []).append(row)
-    of = load_config(folder)
-    env = make_env(of.env)
-    found, _ = Checkpoints(folder, of, build_driver(of, env)).restore()
+    of = dataclasses.replace(load_config(folder), workers=0)
+    env = build_env(of)
+    found, _ = Checkpoints(folder, of, runner.build_driver(of, env)).restore()
     summary = {k: v for k, v in read_json(folder / "summary.json").items() if not k.endswith("_seconds")}
     return Outcome(rows, {s: x.state for s, x in found.items()}, runner.load_states(folder, of, env), summary)
 
@@ -100,6 +101,25 @@ def assert_same(a: Outcome, b: Outcome) -> None:
         for one, other in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True):
             assert (one.dtype, one.shape) == (other.dtype, other.shape)
             assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_once() -> Iterator[None]:
+    """Runs of one configuration share a driver that is traced once, as that takes most of their time."""
+    drivers: dict[str, Any] = {}
+
+    def shared(of: RunConfig, env: Any) -> Any:
+        key = json.dumps(to_json(dataclasses.replace(of, seed=0, seeds=1)))
+        if key not in drivers:
+            drivers[key] = build_driver(of, env)
+            if isinstance(drivers[key], OnDevice):
+                for name in ("init", "chunk"):
+                    object.__setattr__(drivers[key], name, jax.jit(getattr(drivers[key], name)))
+        return drivers[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "build_driver", shared)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +174,21 @@ def test_a_signal_and_then_a_crash_change_nothing(tmp_path: Path, expected: Outc
     runner.train(config(folder, seeds=2, seed=3, resume=True), hears)
     assert sum(hears.begun.values()) == saved
     assert_same(outcome(folder), expected)
+
+
+def test_a_run_of_a_python_environment_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """Broken off in the middle of episodes; each run starts environments of its own."""
+    settings = {"method": "vdn", "env": "tests.envs.python_envs:Diary", "cell": "mlp", "workers": 0}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    runner.train(config(whole, **settings))
+    with pytest.raises(Crash):
+        runner.train(config(broken, **settings), Hears(3, crash))
+    hears = Hears()
+    runner.resume(broken, hears, workers=0)
+    assert hears.begun == {0: 2 * CHUNK}
+    expected = outcome(whole)
+    assert_same(outcome(broken), expected)
+    assert (expected.states[0].actors.length > 0).any()
 
 
 def test_time_that_is_up_saves_and_more_steps_are_those_of_a_longer_run(tmp_path: Path, expected: Outcome) -> None:

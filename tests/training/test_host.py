@@ -155,7 +155,7 @@ def test_nothing_is_learned_across_a_cut() -> None:
 def test_seeds_are_what_they_are_alone(diary: HostDriver) -> None:
     driver = host_driver(_python("Diary", 0), cell="mlp", eval_every=48)
     programs = HostSeeds(driver, [1, 2])
-    logs = {(seed, chunk): log for seed, chunk, log in programs.run(2)}
+    logs = {(seed, chunk): log for seed, chunk, log, _ in programs.run(2)}
     assert sorted(logs) == [(1, 0), (1, 1), (2, 0), (2, 1)]
     run = diary.init(2)
     for chunk in range(2):
