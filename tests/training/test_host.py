@@ -216,11 +216,12 @@ def test_who_cannot_be_asynchronous() -> None:
 
 
 @pytest.mark.parametrize("at_once", [2, 7])
-def test_episodes_are_those_of_the_device(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_episodes_are_those_of_the_device(at_once: int) -> None:
     """Whichever environment plays them: seven episodes, in two environments or in seven."""
-    monkeypatch.setattr("comarl.training.players.AT_ONCE", at_once)
+    envs = SteppedEnvs(Lottery())
+    envs.at_once = at_once
     expected = jax.jit(lambda: play(Lottery(), RandomPolicy(), evaluation_keys(7)))()
-    assert_same(HostPlayer(SteppedEnvs(Lottery()), 7)(RandomPolicy()), expected)
+    assert_same(HostPlayer(envs, 7)(RandomPolicy()), expected)
 
 
 def test_an_episode_in_which_the_environment_fails_is_played_again() -> None:

@@ -130,9 +130,14 @@ class HostEnv(abc.ABC):
 
 
 class Hosted(abc.ABC):
-    """An environment that Python steps: what it is, and how to start some of it."""
+    """An environment that Python steps: what it is, and how to start some of it.
+
+    Attributes:
+        at_once: so many play the episodes of an evaluation.
+    """
 
     spec: EnvSpec
+    at_once: int = 32
 
     @abc.abstractmethod
     def start(self, count: int) -> HostEnv:

@@ -61,7 +61,7 @@ class PythonEnvs(Hosted):
     def __init__(self, name: str, make: Callable[[], PythonEnv], workers: int, actors: str | None = None):
         self.name, self.make, self.workers, self.actors = name, make, workers, actors
         env = make()
-        self.spec, self.repeatable = env.spec, env.repeatable
+        self.spec, self.repeatable, self.at_once = env.spec, env.repeatable, env.at_once
         env.close()
 
     def start(self, count: int) -> "Processes":
@@ -131,11 +131,10 @@ class Processes(HostEnv):
         return Replayable(*(x.copy() for x in self._at))
 
     def restore(self, snapshot: Replayable) -> None:
-        """Play the current episodes again up to where they were; what cannot be repeated is dropped."""
+        """Play the current episodes again up to where they were; what cannot be repeated is cut off."""
         at = Replayable(*map(np.array, snapshot))
         self.reset(at.seeds)
         if not self._repeatable:
-            self.dropped += int((at.length > 0).sum())
             self._board.last[:] = True  # the next step begins other episodes
             return
         for t in range(int(at.length.max())):

@@ -42,10 +42,12 @@ class PythonEnv(abc.ABC):
 
     Attributes:
         repeatable: whether that is so. Where it is not, a stopped run goes on with new episodes.
+        at_once: so many play the episodes of an evaluation side by side; fewer where each takes up much.
     """
 
     spec: EnvSpec
     repeatable: bool = True
+    at_once: int = 32
 
     @abc.abstractmethod
     def reset(self, seed: int) -> Percept:

@@ -13,9 +13,6 @@ from comarl.envs.base import Env, Hosted, HostEnv
 from comarl.training.evaluate import Episodes, evaluation_keys, play
 from comarl.types import Action, TimeStep
 
-AT_ONCE = 32
-"""So many environments play the episodes of an evaluation that Python steps."""
-
 
 def play_once(env: Env | Hosted, policy: Policy, episodes: int) -> Episodes:
     """Play the evaluation's first so many episodes with a policy of any kind; the result is on the host."""
@@ -64,7 +61,7 @@ class HostPlayer:
 
     def __call__(self, policy: Policy) -> Episodes:
         """Play them all."""
-        env = self._running = self._running or self._env.start(min(self._episodes, AT_ONCE))
+        env = self._running = self._running or self._env.start(min(self._episodes, self._env.at_once))
         episode, following = np.arange(env.count), env.count
         results = _no_results(self._episodes, env)
         active, length = np.ones(env.count, bool), np.zeros(env.count, np.int32)

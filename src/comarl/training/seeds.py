@@ -80,7 +80,7 @@ class Seeds:
         self._states: list[RunState] = [self._begin(init, group, begin) for group in groups]
         # Compiled for what init gives, and not for what was read: the same program, whether or not anything was.
         shapes = jax.eval_shape(init, self._numbers(groups[0]))
-        self._chunk = jax.jit(chunk, in_shardings=self._layout, donate_argnums=0).lower(shapes).compile()
+        self._chunk = jax.jit(chunk, in_shardings=(self._layout,), donate_argnums=0).lower(shapes).compile()
         jax.block_until_ready(self._states)
         self.compile_seconds = time.perf_counter() - start
 

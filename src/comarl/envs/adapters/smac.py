@@ -193,6 +193,7 @@ class StarCraftTeam(BattleTeam):
     """
 
     repeatable = False
+    at_once = 4
 
     def __init__(self, name: str, make: Callable[[int | None], Any]):
         self._make = make
