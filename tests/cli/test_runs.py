@@ -43,7 +43,7 @@ def test_no_run_folder(run_cli: RunCli, tmp_path: Path, command: str) -> None:
     ("config", "what"),
     [
         ("{", "is not JSON"),
-        ("[]", "is not a run's configuration"),
+        ("[]", "is not a JSON object"),
         ('{"agent": 3, "mixer": {}, "learner": {}}', "is not a run's configuration"),
         ('{"agent": {"hiden": 3}, "mixer": {}, "learner": {}}', "unknown setting 'hiden': did you mean 'hidden'?"),
         ('{"agent": {"hidden": "x"}, "mixer": {}, "learner": {}}', "hidden='x': expected int"),

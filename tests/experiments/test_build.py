@@ -392,7 +392,7 @@ def test_a_buffer_holds_at_least_one_block_and_a_chunk_one_iteration() -> None:
 
 
 def test_the_joint_learner_sees_one_agent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "make_env", lambda name, workers: Lottery())
+    monkeypatch.setattr(build, "make_env", lambda *_: Lottery())
     env = build_env(with_settings(RunConfig(method="joint"), {"team_reward": "sum"}))
     assert isinstance(env, OneAgent)
     assert env.spec.num_agents == 1

@@ -68,7 +68,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     table.add_column("agents")
     table.add_column("bytes", justify="right")
     for row in rows:
-        table.add_row(row["file"], ", ".join(map(str, row["agents"])), f"{row['bytes']:,}")
+        table.add_row(Path(row["file"]).name, ", ".join(map(str, row["agents"])), f"{row['bytes']:,}")
     return table
 
 

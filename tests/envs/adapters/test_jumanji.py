@@ -90,7 +90,7 @@ def test_without_jumanji_the_error_names_the_extra(name: str, monkeypatch: pytes
     [
         ("lbf/8x8-2p-2f", "lbf/8x8-2p-2f-coop"),
         ("lbf/8x8-2p-2f-coop-2s", "lbf/8x8-2p-2f-coop"),
-        ("lbf/Foraging-8x8-2p-2f-coop", "lbf/8x8-2p-2f-coop"),
+        ("lbf/Foraging-8x8-2p-2f-coop", "lbforaging/Foraging-8x8-2p-2f-coop-v3"),
         ("rware/tiny-2ag-v1", "rware/tiny-2ag"),
         ("tiny-2ag", "rware/tiny-2ag"),
     ],
