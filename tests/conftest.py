@@ -15,6 +15,9 @@ import jax
 # jax.numpy_rank_promotion("allow").
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Looking for doctests would import these packages under the names of those that they stand in for.
+collect_ignore = ["envs/stand_ins"]
+
 # An example that compiles is slow without being wrong, and what fails here fails everywhere.
 hypothesis.settings.register_profile("comarl", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("comarl")
