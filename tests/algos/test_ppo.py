@@ -278,7 +278,7 @@ def test_a_time_limit_is_bootstrapped_through_and_a_termination_is_not() -> None
         np.testing.assert_allclose(np.asarray(annotated.notes.value)[time == step], value, atol=0.1)
 
 
-@pytest.mark.parametrize("method", ["mappo", "ia2c"])
+@pytest.mark.parametrize("method", ["mappo", pytest.param("ia2c", marks=pytest.mark.paper)])
 def test_the_better_action_is_found(method: str) -> None:
     driver, run = trained(Forbidden(), method)
     policy = driver.learner.algorithm.policy(run.learner, 0)

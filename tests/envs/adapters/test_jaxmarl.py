@@ -283,6 +283,7 @@ def test_types_follow_size_and_class() -> None:
     assert make_env("mpe/simple_spread").spec.agent_types == (0, 0, 0)
 
 
+@pytest.mark.paper
 def test_spread_conforms() -> None:
     assert check_env(mpe("simple_spread")[0], episodes=2) == []
 

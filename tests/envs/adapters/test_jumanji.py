@@ -118,7 +118,7 @@ def test_the_seven_foraging_and_three_warehouse_scenarios_of_epymarl_are_listed(
     assert {"tiny-2ag", "tiny-4ag", "small-4ag"} <= set(FAMILIES["rware"].variants)
 
 
-@pytest.mark.parametrize("name", ["lbf/8x8-2p-2f-coop", "rware/tiny-2ag"])
+@pytest.mark.parametrize("name", ["lbf/8x8-2p-2f-coop", pytest.param("rware/tiny-2ag", marks=pytest.mark.paper)])
 def test_it_conforms(name: str) -> None:
     assert check_env(made(name)[0], episodes=2) == []
 
