@@ -1,5 +1,6 @@
 """Probe environments: the smallest tasks whose values are known, and helpers to train on them."""
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -28,17 +29,25 @@ def spec(name: str, agents: int, obs: int, state: int, actions: int, limit: int,
     return EnvSpec(name, agents, obs, state, actions, limit, **more)
 
 
-class Delayed(Env):
-    """Two steps, reward 0 and then 1, termination: Q(first step) = γ, Q(second step) = 1."""
-
-    def __init__(self, agents: int = 2):
-        made = spec("probe/delayed", agents, obs=3, state=3, actions=2, limit=2)
-        self.spec = dataclasses.replace(made, outcomes=("steps",))
+class Clock(Env):
+    """A world of which nothing but the time changes."""
 
     def reset(self, key: PRNGKeyArray) -> tuple[Any, TimeStep]:
         del key
         time = jnp.zeros((), jnp.int32)
         return time, self._see(time, first=True)
+
+    @abc.abstractmethod
+    def _see(self, time: Array, **more: Any) -> TimeStep:
+        """What is perceived then."""
+
+
+class Delayed(Clock):
+    """Two steps, reward 0 and then 1, termination: Q(first step) = γ, Q(second step) = 1."""
+
+    def __init__(self, agents: int = 2):
+        made = spec("probe/delayed", agents, obs=3, state=3, actions=2, limit=2)
+        self.spec = dataclasses.replace(made, outcomes=("steps",))
 
     def step(self, state: Any, action: Int[Array, " N"], key: PRNGKeyArray) -> tuple[Any, TimeStep]:
         time = state + 1
@@ -52,7 +61,7 @@ class Delayed(Env):
         return make_timestep(jnp.tile(seen, (self.spec.num_agents, 1)), seen, num_actions=2, **more)
 
 
-class Limit(Env):
+class Limit(Clock):
     """Reward 1 at every step, the end after ``steps`` steps; observations are all alike.
 
     Cut by a time limit, its value is that of the endless task, 1 / (1 - γ). Terminated, no single value fits; the
@@ -62,11 +71,6 @@ class Limit(Env):
     def __init__(self, steps: int, *, terminates: bool):
         self.steps, self.terminates = steps, terminates
         self.spec = spec("probe/limit", 1, obs=steps + 1, state=steps + 1, actions=2, limit=steps)
-
-    def reset(self, key: PRNGKeyArray) -> tuple[Any, TimeStep]:
-        del key
-        time = jnp.zeros((), jnp.int32)
-        return time, self._see(time, first=True)
 
     def step(self, state: Any, action: Int[Array, " N"], key: PRNGKeyArray) -> tuple[Any, TimeStep]:
         time = state + 1
@@ -78,7 +82,7 @@ class Limit(Env):
         return make_timestep(seen[None], seen, num_actions=2, **more)
 
 
-class Forbidden(Env):
+class Forbidden(Clock):
     """Two steps that look alike; action 1 earns 10 on the first and is not available on the second.
 
     Seen without memory there is one pair of values. Q(1) = 10 + γ Q(0), for only action 0 can follow; Q(0) is drawn
@@ -88,11 +92,6 @@ class Forbidden(Env):
 
     def __init__(self) -> None:
         self.spec = spec("probe/forbidden", 2, obs=1, state=1, actions=2, limit=2)
-
-    def reset(self, key: PRNGKeyArray) -> tuple[Any, TimeStep]:
-        del key
-        time = jnp.zeros((), jnp.int32)
-        return time, self._see(time, first=True)
 
     def step(self, state: Any, action: Int[Array, " N"], key: PRNGKeyArray) -> tuple[Any, TimeStep]:
         time = state + 1
@@ -213,7 +212,7 @@ class Lottery(Env):
         return make_timestep(obs, jnp.stack([name, time, length]), avail=avail, **more)
 
 
-class Chase(Env):
+class Chase(Clock):
     """Two hunters against a prey, two steps: a hunter who names the prey's action catches it.
 
     A catch earns both hunters 1 and costs the prey 10; hunter i earns i more at every step, so that returns tell them
@@ -224,11 +223,6 @@ class Chase(Env):
         sides = ("hunters", "hunters", "prey")
         more: dict[str, Any] = {"agent_types": (0, 0, 1), "reward": "per agent", "opposed": True, "sides": sides}
         self.spec = spec("probe/chase", 3, obs=1, state=1, actions=3, limit=2, **more)
-
-    def reset(self, key: PRNGKeyArray) -> tuple[Any, TimeStep]:
-        del key
-        time = jnp.zeros((), jnp.int32)
-        return time, self._see(time, first=True)
 
     def step(self, state: Any, action: Int[Array, " N"], key: PRNGKeyArray) -> tuple[Any, TimeStep]:
         time = state + 1

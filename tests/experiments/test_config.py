@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from comarl.errors import ComarlError
-from comarl.experiments.config import GROUPS, RunConfig, check, from_json, setting_names, to_json, with_settings
+from comarl.experiments.checks import check
+from comarl.experiments.config import GROUPS, RunConfig, from_json, setting_names, to_json, with_settings
 
 
 def test_names_are_unique_over_all_groups() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comarl.errors import ComarlError
-from comarl.experiments.config import GROUPS, RunConfig, check, to_json, with_settings
+from comarl.experiments.checks import check
+from comarl.experiments.config import GROUPS, RunConfig, to_json, with_settings
 from comarl.experiments.folder import claim_folder, load_config, write_json, written
 
 

@@ -5,7 +5,8 @@ import pytest
 from comarl.envs.registry import names
 from comarl.errors import ComarlError
 from comarl.experiments import presets
-from comarl.experiments.config import RunConfig, check
+from comarl.experiments.checks import check
+from comarl.experiments.config import RunConfig
 from comarl.experiments.methods import (
     LEARNERS,
     METHODS,

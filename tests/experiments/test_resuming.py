@@ -163,7 +163,8 @@ def test_a_signal_and_then_a_crash_change_nothing(tmp_path: Path, expected: Outc
     assert not (folder / "summary.json").exists()
 
     with pytest.raises(Crash):
-        runner.resume(folder, Hears(3, crash), checkpoint_every=0.0)
+        # Each seed has one chunk left, or more: how far they are ahead when the signal comes is the scheduler's affair.
+        runner.resume(folder, Hears(2, crash), checkpoint_every=0.0)
     saved = sum(max(int(path.name) for path in seed.iterdir()) for seed in folder.glob("checkpoints/*"))
     rows = [row for row in read_metrics(folder) if row["kind"] == "evaluation"]
     assert len(rows) == saved // CHUNK + 1

@@ -16,7 +16,8 @@ from comarl.envs.processes import PythonEnvs
 from comarl.envs.registry import make_env
 from comarl.errors import ComarlError
 from comarl.experiments.build import build_driver
-from comarl.experiments.config import RunConfig, check, with_settings
+from comarl.experiments.checks import check
+from comarl.experiments.config import RunConfig, with_settings
 from comarl.training.baselines import RandomPolicy
 from comarl.training.evaluate import evaluation_keys, play
 from comarl.training.host import HostDriver, HostSeeds

@@ -331,21 +331,21 @@ def _size(value: Any) -> int:
 
 
 def _name(value: Any) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", _typed(value, str)):
-        raise _UnfitError(f"{value[:40]!r} is no name")
-    return value
+    return _text(value, r"[a-z][a-z0-9_]{0,63}", "name")
 
 
 def _file_name(value: Any) -> str:
     """A plain name: nothing that could lead out of the folder."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", _typed(value, str)):
-        raise _UnfitError(f"{value[:40]!r} is no plain file name in this folder")
-    return value
+    return _text(value, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "plain file name in this folder")
 
 
 def _digest(value: Any) -> str:
-    if not re.fullmatch(r"[0-9a-f]{64}", _typed(value, str)):
-        raise _UnfitError(f"{value[:40]!r} is no SHA-256")
+    return _text(value, r"[0-9a-f]{64}", "SHA-256")
+
+
+def _text(value: Any, pattern: str, what: str) -> str:
+    if not re.fullmatch(pattern, _typed(value, str)):
+        raise _UnfitError(f"{value[:40]!r} is no {what}")
     return value
 
 

@@ -22,7 +22,8 @@ from comarl.envs.conformance import require_conformance
 from comarl.errors import ComarlError, Stopped
 from comarl.experiments.backend import prepare
 from comarl.experiments.build import Driver, build_driver, build_env
-from comarl.experiments.config import RunConfig, check, seconds_of
+from comarl.experiments.checks import check
+from comarl.experiments.config import RunConfig, seconds_of
 from comarl.experiments.folder import claim_folder, is_finished, load_config, read_json, to_resume, write_json
 from comarl.experiments.lock import FolderLock
 from comarl.experiments.methods import METHODS, require_learner, require_method, require_team_reward

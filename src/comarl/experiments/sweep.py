@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from comarl.errors import ComarlError
-from comarl.experiments.config import RunConfig, check, to_json
+from comarl.experiments.checks import check
+from comarl.experiments.config import RunConfig, to_json
 from comarl.experiments.folder import is_finished, load_config, read_json
 from comarl.experiments.methods import require_learner, require_method, require_team_reward
 from comarl.experiments.presets import resolve

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from comarl.errors import ComarlError, unknown_name
-from comarl.experiments.config import RunConfig, check
+from comarl.experiments.checks import check
+from comarl.experiments.config import RunConfig
 from comarl.experiments.methods import METHODS, require_method
 from comarl.experiments.presets import resolve
 from comarl.experiments.scores import episode_scores

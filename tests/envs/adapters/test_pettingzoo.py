@@ -280,3 +280,8 @@ def test_a_module_that_is_none() -> None:
         make_python("pettingzoo/json")
     with pytest.raises(ComarlError, match="No module named 'no_such_world'"):
         make_python("pettingzoo/no_such_world")
+
+
+def test_a_world_that_an_installed_package_has_not() -> None:
+    with pytest.raises(ComarlError, match="unknown environment 'mpe2/simple_spred_v3': did you mean 'mpe2/simple_spre"):
+        make_python("mpe2/simple_spred_v3")

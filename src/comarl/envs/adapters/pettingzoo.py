@@ -40,6 +40,7 @@ def make_mpe2(variant: str) -> PythonEnv:
 
     Raises:
         ComarlError: if the package is not installed.
+        KeyError: if it has no such world.
     """
     world, continuous, _ = variant.partition("-continuous")
     module = _import(f"mpe2.{world}")
@@ -53,9 +54,10 @@ def _import(module: str) -> Any:
             warnings.simplefilter("ignore")  # pygame's, of its own dependencies
             return importlib.import_module(module)
     except ImportError as error:
-        missing = (error.name or module).split(".")[0]
-        if missing in ("pettingzoo", "mpe2", "gymnasium", "pygame"):
-            raise missing_extra(missing, "pettingzoo") from error
+        if error.name in ("pettingzoo", "mpe2", "gymnasium", "pygame"):
+            raise missing_extra(error.name, "pettingzoo") from error
+        if error.name and "." in error.name and module.startswith(error.name):
+            raise KeyError(module) from error  # the package is there and has no such module: an unknown name
         raise ComarlError(f"environment 'pettingzoo/{module}': {error}") from error
 
 
