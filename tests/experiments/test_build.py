@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from comarl.envs.wrappers import OneAgent
+from comarl.envs.one_agent import OneAgent
 from comarl.experiments import build
 from comarl.experiments.build import (
     build_algorithm,
@@ -397,6 +397,6 @@ def test_the_joint_learner_sees_one_agent(monkeypatch: pytest.MonkeyPatch) -> No
     assert isinstance(env, OneAgent)
     assert env.spec.num_agents == 1
     assert env.spec.num_actions == 9
-    assert env.team_reward == "sum"
+    assert env.spec.reward.startswith("sum over the agents")
     assert isinstance(build_env(RunConfig(method="qmix")), Lottery)
     assert isinstance(build_driver(RunConfig(method="joint"), env).env, OneAgent)

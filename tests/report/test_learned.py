@@ -9,8 +9,8 @@ import pytest
 
 from comarl.algos.qlearning import Networks, QPolicy
 from comarl.envs.games.matrix import MatrixGame
+from comarl.envs.one_agent import OneAgent
 from comarl.envs.registry import make_env
-from comarl.envs.wrappers import OneAgent
 from comarl.errors import ComarlError
 from comarl.experiments.build import build_mixer
 from comarl.experiments.config import AgentConfig, RunConfig

@@ -21,7 +21,7 @@ from comarl.experiments.config import RunConfig, with_settings
 from comarl.training.baselines import RandomPolicy
 from comarl.training.evaluate import evaluation_keys, play
 from comarl.training.host import HostDriver, HostSeeds
-from comarl.training.players import HostPlayer
+from comarl.training.players import HostPlayer, record_once
 from comarl.types import TimeStep
 from tests.probes import SMALL, Lottery, make_driver, spec
 
@@ -223,6 +223,24 @@ def test_episodes_are_those_of_the_device(at_once: int) -> None:
     envs.at_once = at_once
     expected = jax.jit(lambda: play(Lottery(), RandomPolicy(), evaluation_keys(7)))()
     assert_same(HostPlayer(envs, 7)(RandomPolicy()), expected)
+
+
+def test_a_recorded_episode_is_the_one_that_is_played() -> None:
+    """In JAX and stepped by Python: the same moments, with the policy's carry and action at each."""
+    inside, outcome = record_once(Lottery(), RandomPolicy(), 2)
+    outside, other_outcome = record_once(SteppedEnvs(Lottery()), RandomPolicy(), 2)
+    assert_same([moment._replace(state=()) for moment in inside], outside)
+    assert outcome == other_outcome
+    played = HostPlayer(SteppedEnvs(Lottery()), 3)(RandomPolicy())
+    assert_same(outside[-1].returns, played.returns[2])
+    assert outcome == {name: x[2] for name, x in played.outcome.items()}
+
+
+def test_a_recorded_episode_is_recorded_anew_where_the_environment_fails() -> None:
+    for episode in range(8):
+        moments, outcome = record_once(_python("raising", 0), RandomPolicy(), episode)
+        assert [bool(moment.ts.first) for moment in moments] == [True] + [False] * (len(moments) - 1)
+        assert outcome == {"steps": len(moments) - 1}
 
 
 def test_an_episode_in_which_the_environment_fails_is_played_again() -> None:

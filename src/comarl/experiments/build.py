@@ -17,9 +17,9 @@ from comarl.algos.maddpg import MADDPG, AgentCritic
 from comarl.algos.ppo import PPO
 from comarl.algos.qlearning import QLearning
 from comarl.algos.relaxed import GumbelDraw, Relaxed, SoftDraw, Tanh
-from comarl.envs.base import Env, Hosted, require_jax
+from comarl.envs.base import Env, Hosted
+from comarl.envs.one_agent import HostedOneAgent, OneAgent
 from comarl.envs.registry import make_env
-from comarl.envs.wrappers import OneAgent
 from comarl.errors import ComarlError
 from comarl.experiments.config import AgentConfig, LearnerConfig, MixerConfig, PolicyConfig, RunConfig
 from comarl.experiments.methods import METHODS, require_actions, require_common_interest, require_others
@@ -56,7 +56,7 @@ def build_env(config: RunConfig) -> Env | Hosted:
 
     Raises:
         ComarlError: if there is none of that name, or if the method cannot take its actions, its rewards or the number
-            of its agents, or that Python steps it.
+            of its agents.
     """
     env = make_env(config.env, config.workers, config.actors)
     require_actions(config.method, env.spec.name, env.spec.continuous)
@@ -64,7 +64,9 @@ def build_env(config: RunConfig) -> Env | Hosted:
     require_others(env.spec.name, env.spec.num_agents, config.policy.infer_policies)
     if config.method != "joint":
         return env
-    return OneAgent(require_jax(env), config.learner.team_reward)
+    if isinstance(env, Hosted):
+        return HostedOneAgent(env, config.learner.team_reward)
+    return OneAgent(env, config.learner.team_reward)
 
 
 def build_mixer(config: RunConfig, spec: EnvSpec, key: PRNGKeyArray) -> AbstractMixer:

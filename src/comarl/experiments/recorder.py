@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from comarl.algos.base import Policy
 from comarl.envs.base import Env, require_jax
+from comarl.envs.one_agent import OneAgent, Unjoined
 from comarl.envs.registry import make_env
-from comarl.envs.wrappers import OneAgent, Unjoined
 from comarl.errors import ComarlError
 from comarl.experiments.backend import prepare
 from comarl.experiments.build import build_env
@@ -71,4 +71,4 @@ def _learned(folder: Path, seed: int | None) -> tuple[str, Policy]:
     if seed not in policies:
         raise ComarlError(f"{folder} has the seeds {', '.join(map(str, policies))}, not {seed}")
     policy = policies[seed]
-    return f"{config.method}, seed {seed}", Unjoined(env, policy) if isinstance(env, OneAgent) else policy
+    return f"{config.method}, seed {seed}", Unjoined(env.joining, policy) if isinstance(env, OneAgent) else policy

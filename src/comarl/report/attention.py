@@ -18,7 +18,7 @@ from comarl.report.figures import COLOURS, new_figure, save_figure
 
 if TYPE_CHECKING:
     from comarl.algos import maac, qlearning
-    from comarl.envs.base import Env
+    from comarl.envs.base import Env, Hosted
     from comarl.experiments.runner import Progress
     from comarl.types import TimeStep
 
@@ -71,24 +71,22 @@ def run_attention(folder: Path, seed: int | None, episode: int, progress: "Progr
     require_attentive(config)
     seed = require_seed(folder, config, seed)
     require_episode(episode)
-    from comarl.envs.base import require_jax
     from comarl.experiments.backend import prepare
     from comarl.experiments.build import build_algorithm, build_env
     from comarl.experiments.runner import load_states
-    from comarl.training.evaluate import evaluation_key, record
+    from comarl.training.players import record_once
 
     prepare()
-    env = require_jax(build_env(config))
+    env = build_env(config)
     require_company(config, env.spec.num_agents)
     state = load_states(folder, config, env)[seed]
     progress.say(f"playing episode {episode} with seed {seed} …")
     policy = build_algorithm(config, env.spec).policy(state, config.steps)
-    moments = record(env, policy, evaluation_key(episode))
+    moments, outcome = record_once(env, policy, episode)
     weigh = _critic_weigher(state.online) if config.method == "maac" else _mixer_weigher(state.online)
     # As scores are formed: rewards that are learned from one by one are averaged.
     form = np.sum if config.learner.team_reward == "sum" else np.mean
     reward = [form(moment.ts.reward) for moment in moments[1:]]
-    outcome = env.outcome(moments[-1].state)
     return {
         "method": config.method,
         "env": config.env,
@@ -96,7 +94,7 @@ def run_attention(folder: Path, seed: int | None, episode: int, progress: "Progr
         "episode": episode,
         "length": len(reward),
         "return": round(float(np.sum(reward)), 6),
-        "outcome": {name: round(float(x), 6) for name, x in outcome.items()},
+        "outcome": {name: round(x, 6) for name, x in outcome.items()},
         "weights": _rounded([weigh(now.carry, now.ts, then.action) for now, then in itertools.pairwise(moments)]),
         "rewards": _rounded(reward),
         "actions": [moment.action.tolist() for moment in moments[1:]],
@@ -105,8 +103,10 @@ def run_attention(folder: Path, seed: int | None, episode: int, progress: "Progr
     }
 
 
-def _action_names(env: "Env", state: Any) -> list[str] | None:
-    scene = env.scene(state)
+def _action_names(env: "Env | Hosted", state: Any) -> list[str] | None:
+    from comarl.envs.base import Hosted
+
+    scene = None if isinstance(env, Hosted) else env.scene(state)
     return list(scene.actions) or None if scene else None
 
 

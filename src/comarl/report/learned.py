@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from comarl.algos.qlearning import Networks
 from comarl.envs.base import Env
-from comarl.envs.wrappers import OneAgent
+from comarl.envs.one_agent import OneAgent
 from comarl.errors import ComarlError
 from comarl.mixers.base import CentralMixer, Joint
 from comarl.nets.agents import Utilities

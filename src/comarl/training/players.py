@@ -1,5 +1,6 @@
 """Playing the episodes of an evaluation, wherever the environment runs."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Array, Int
 
 from comarl.algos.base import Policy
 from comarl.envs.base import Env, Hosted, HostEnv
-from comarl.training.evaluate import Episodes, evaluation_keys, play
+from comarl.training.evaluate import Episodes, Moment, evaluation_key, evaluation_keys, play, record
 from comarl.types import Action, TimeStep
 
 
@@ -29,6 +30,27 @@ def make_player(env: Env | Hosted, episodes: int, *, explore: bool = False) -> C
     return lambda policy: jax.device_get(compiled(policy))
 
 
+def record_once(env: Env | Hosted, policy: Policy, episode: int) -> tuple[list[Moment], dict[str, float]]:
+    """Play one of the evaluation's episodes, counted from 0: its ``T + 1`` moments and what it came to."""
+    if isinstance(env, Hosted):
+        return _record_hosted(env, policy, episode)
+    moments = record(env, policy, evaluation_key(episode))
+    return moments, {name: float(x) for name, x in env.outcome(moments[-1].state).items()}
+
+
+def _record_hosted(env: Hosted, policy: Policy, episode: int) -> tuple[list[Moment], dict[str, float]]:
+    moments: list[Moment] = []
+
+    def watch(now: Moment) -> None:
+        if now.ts.first[0]:  # also when the environment failed, and the episode is played again
+            moments.clear()
+        moments.append(jax.tree.map(lambda x: np.asarray(x[0]), now))
+
+    with contextlib.closing(HostPlayer(env, range(episode, episode + 1))) as player:
+        result = player(policy, watch)
+    return moments, {name: float(x[0]) for name, x in result.outcome.items()}
+
+
 class HostPlayer:
     """Plays episodes in environments that Python steps.
 
@@ -38,14 +60,15 @@ class HostPlayer:
 
     Args:
         env: the environment; some are started when the first policy plays.
-        episodes: how many episodes.
+        episodes: how many episodes from the first on, or which ones.
         explore: whether policies explore.
     """
 
-    def __init__(self, env: Hosted, episodes: int, *, explore: bool = False):
-        self._env, self._episodes = env, episodes
+    def __init__(self, env: Hosted, episodes: int | range, *, explore: bool = False):
+        numbers = range(episodes) if isinstance(episodes, int) else episodes
+        self._env, self._episodes = env, len(numbers)
         self._running: HostEnv | None = None
-        keys = evaluation_keys(episodes)
+        keys = evaluation_keys(numbers.stop)[numbers.start :]
         self._begins = np.asarray(jax.random.key_data(jax.vmap(lambda key: jax.random.split(key)[0])(keys)))
 
         def act(
@@ -59,8 +82,8 @@ class HostPlayer:
 
         self._act = jax.jit(act)
 
-    def __call__(self, policy: Policy) -> Episodes:
-        """Play them all."""
+    def __call__(self, policy: Policy, watch: Callable[[Moment], None] = lambda now: None) -> Episodes:
+        """Play them all; ``watch`` is shown every environment's moment ``[B, ...]``, without its state."""
         env = self._running = self._running or self._env.start(min(self._episodes, self._env.at_once))
         episode, following = np.arange(env.count), env.count
         results = _no_results(self._episodes, env)
@@ -69,6 +92,8 @@ class HostPlayer:
         ts = env.reset(self._begins[episode])
         returns = np.zeros_like(ts.reward)
         carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (env.count, *x.shape)), policy.initial_carry())
+        form = env.spec.action_form
+        watch(_moment(ts, carry, np.zeros((env.count, *form.shape), form.dtype), returns, length))
         while active.any():
             carry, action, seeds = self._act(policy, carry, ts, episode, length)
             seeds = np.where(ts.last[:, None], self._begins[episode], seeds)
@@ -76,6 +101,7 @@ class HostPlayer:
             before, ts = ts, env.step(np.asarray(action), seeds, active)
             cuts = np.where(ts.last, 0, cuts + (ts.first & ~before.last)).astype(np.uint32)
             returns, length = counted(ts, returns, length)
+            watch(_moment(ts, carry, action, returns, length))
             ended = np.flatnonzero(ts.last & active)
             _write(results, episode[ended], ended, returns, length, env)
             left = np.arange(following, min(following + len(ended), self._episodes))
@@ -94,6 +120,10 @@ def counted(ts: TimeStep, returns: Any, length: Any) -> tuple[Any, Any]:
     """Rewards ``[B, N]`` and transitions ``[B]`` of the current episodes, once ``ts`` is added."""
     returns = np.where(ts.first[:, None], 0.0, returns + ts.reward).astype(np.float32)
     return returns, np.where(ts.first, 0, length + 1).astype(np.int32)
+
+
+def _moment(ts: TimeStep, carry: Any, action: Any, returns: Any, length: Any) -> Moment:
+    return Moment((), ts, carry, action, returns, length)
 
 
 def _no_results(episodes: int, env: HostEnv) -> Episodes:
