@@ -53,7 +53,9 @@ def test_mapped_seeds_are_the_seeds_side_by_side(side_by_side: Any, monkeypatch:
         assert mapped.state(seed).iteration == 6
 
 
-EIGHT_DEVICES = """
+ON_DEVICES = """
+import math
+import re
 import sys
 import jax
 import numpy as np
@@ -66,26 +68,35 @@ first = Seeds(driver, seeds)
 chunks = list(first.run(1))
 programs = Seeds(driver, seeds, {seed: copied(first.state(seed)) for seed in seeds})
 chunks += programs.run(2)
-leaves = jax.tree.leaves(programs._states[0].learner)
-assert all(len(leaf.sharding.device_set) == len(seeds) for leaf in leaves)
+devices = jax.local_device_count()
+state, each = programs._states[0], devices // len(seeds)
+leaves = jax.tree.leaves(state.learner)
+assert all(len(leaf.sharding.device_set) == devices for leaf in leaves)
 assert {shard.data.shape[0] for leaf in leaves for shard in leaf.addressable_shards} == {1}
-program = programs._chunk.as_text()
-assert not any(word in program for word in ("all-reduce(", "all-gather(", "collective-permute(", "all-to-all("))
+for parts in (state.actors.ts.obs, state.memory.data.ts.obs):
+    assert {shard.data.size for shard in parts.addressable_shards} == {parts.size // devices}
+told = r"= (.*) (?:all-reduce|all-gather|collective-permute|all-to-all)(?:-start)?\\("
+said = re.findall(told, programs._chunk.as_text())
+sizes = [math.prod(map(int, shape.split(","))) for line in said for shape in re.findall(r"\\[([0-9,]+)\\]", line)]
+# Seeds have nothing to say to each other; the devices of one seed tell each other batches and gradients, no replay.
+assert max(sizes, default=0) < state.memory.data.ts.obs.size / 100 if each > 1 else not sizes
+assert bool(sizes) == (each > 1)
 logs = {(chunk.number, chunk.seed): chunk.log for chunk in chunks}
 whole = [programs.state(seed) for seed in seeds]
 np.savez(sys.argv[1], *jax.tree.leaves((whole, [logs[at] for at in sorted(logs)])))
-print(jax.local_device_count())
+print(devices)
 """
 
 
-def test_on_eight_devices_as_on_one(side_by_side: Any, tmp_path: Path) -> None:
-    """Two seeds among eight devices: one on each of two, that wait for nobody; broken off and gone on with."""
+@pytest.mark.parametrize("devices", [8, pytest.param(2, marks=pytest.mark.paper)])
+def test_on_several_devices_as_on_one(devices: int, side_by_side: Any, tmp_path: Path) -> None:
+    """Two seeds, each with as many devices for its environments; broken off and gone on with."""
     programs, logs = side_by_side
     file = tmp_path / "leaves.npz"
-    forced = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    forced = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     done = subprocess.run(
-        [sys.executable, "-c", EIGHT_DEVICES, str(file), "3", "4"],
+        [sys.executable, "-c", ON_DEVICES, str(file), "3", "4"],
         env=os.environ | {"PYTHONPATH": paths, "XLA_FLAGS": forced, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
@@ -93,7 +104,7 @@ def test_on_eight_devices_as_on_one(side_by_side: Any, tmp_path: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "8\n"
+    assert done.stdout == f"{devices}\n"
     with np.load(file) as saved:
         sharded = [saved[name] for name in saved.files]
     alone = jax.tree.leaves(([programs.state(s) for s in (3, 4)], [logs[s][chunk] for chunk in (0, 1) for s in (3, 4)]))

@@ -1,12 +1,42 @@
-"""How many devices seeds are shared out among; what comes of it is tested in test_seeds.py."""
+"""How devices are shared out; what comes of it is tested in test_seeds.py."""
+
+from typing import cast
 
 import jax
 import pytest
+from jax.sharding import PartitionSpec
 
-from comarl.training.sharding import _devices  # pyright: ignore[reportPrivateUsage]
+from comarl.training.seeds import SEED_AXES
+from comarl.training.sharding import _devices, _specs  # pyright: ignore[reportPrivateUsage]
+from tests.probes import Lottery, standard_driver
 
 
-@pytest.mark.parametrize(("seeds", "devices", "used"), [(8, 8, 8), (6, 8, 6), (6, 4, 3), (5, 4, 1), (3, 1, 1)])
-def test_every_device_has_as_many_seeds(seeds: int, devices: int, used: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("seeds", "envs", "devices", "rows", "columns"),
+    [
+        (8, 4, 8, 8, 1),
+        (6, 32, 8, 6, 1),
+        (6, 32, 4, 3, 1),
+        (2, 4, 8, 2, 4),
+        (1, 12, 8, 1, 6),
+        (5, 9, 4, 1, 3),
+        (3, 7, 1, 1, 1),
+    ],
+)
+def test_seeds_come_first_and_environments_take_what_is_left(
+    seeds: int, envs: int, devices: int, rows: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(jax, "local_devices", lambda: list(range(devices)))
-    assert _devices(seeds) == list(range(used))
+    table = _devices(seeds, envs)
+    assert table.shape == (rows, columns)
+    assert table.ravel().tolist() == list(range(rows * columns))
+
+
+def test_what_belongs_to_an_environment_is_cut_and_nothing_else() -> None:
+    specs = _specs(standard_driver(Lottery()), SEED_AXES)
+    assert specs.actors.ts.obs == PartitionSpec("seed", "env", None, None)
+    assert specs.memory.data.action == PartitionSpec("seed", None, None, "env", None)
+    assert specs.iteration == PartitionSpec()
+    kept = cast("list[PartitionSpec]", jax.tree.leaves(specs.learner, is_leaf=lambda x: isinstance(x, PartitionSpec)))
+    assert kept
+    assert not any("env" in spec for spec in kept)

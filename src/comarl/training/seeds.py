@@ -69,18 +69,20 @@ class Seeds:
         self.seeds = seeds
         self.done = {seed: int(begin[seed].iteration) // driver.iterations if seed in begin else 0 for seed in seeds}
         level = len(set(self.done.values())) == 1
-        several = jax.default_backend() != "cpu" or jax.local_device_count() > 1
-        self._mapped = several and len(seeds) > 1 and level
+        several = jax.local_device_count() > 1
+        self._mapped = level and (several or (jax.default_backend() != "cpu" and len(seeds) > 1))
         start = time.perf_counter()
         init, chunk, self._layout = driver.init, driver.chunk, None
         if self._mapped:
-            init, chunk, self._layout = spread(init, chunk, SEED_AXES, len(seeds))
-        init = jax.jit(init)
+            init, chunk, self._layout = spread(driver, SEED_AXES, len(seeds))
+        init = jax.jit(init, out_shardings=self._layout)
         groups = [seeds] if self._mapped else [[seed] for seed in seeds]
         self._states: list[RunState] = [self._begin(init, group, begin) for group in groups]
         # Compiled for what init gives, and not for what was read: the same program, whether or not anything was.
         shapes = jax.eval_shape(init, self._numbers(groups[0]))
-        self._chunk = jax.jit(chunk, in_shardings=(self._layout,), donate_argnums=0).lower(shapes).compile()
+        before, after = (self._layout,), (self._layout, None)
+        jitted = jax.jit(chunk, in_shardings=before, out_shardings=after, donate_argnums=0)
+        self._chunk = jitted.lower(shapes).compile()
         jax.block_until_ready(self._states)
         self.compile_seconds = time.perf_counter() - start
 

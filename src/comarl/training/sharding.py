@@ -1,43 +1,96 @@
-"""Seeds mapped, and shared out among the devices of this process."""
+"""Seeds mapped and shared out among the devices of this process, and each seed's environments among what are left."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-SEED = "seed"
-"""The mesh's one axis."""
+from comarl.memory.base import Batch, Memory
+from comarl.training.ondevice import OnDevice
+
+SEED, ENV = "seed", "env"
+"""The mesh's axes."""
 
 
 def spread(
-    init: Callable[[Any], Any], chunk: Callable[[Any], tuple[Any, Any]], axes: Any, count: int
+    driver: OnDevice, axes: Any, count: int
 ) -> tuple[Callable[[Any], Any], Callable[[Any], tuple[Any, Any]], Any]:
-    """Both functions for ``count`` seeds at once, and how their states lie on the devices.
+    """The driver's ``init`` and ``chunk`` for ``count`` seeds at once, and how their states lie on the devices.
 
     Seeds have nothing to say to each other: every device maps over seeds of its own, and all run the same program. They
     have equally many, so that some devices are left out where their number does not divide that of the seeds.
 
+    Where there are more devices than seeds, several have a seed in common: its environments, what they have collected
+    and the sequences of a batch are shared out among them, equally many each; networks are on all of them, and what
+    the devices have to tell each other, such as their shares of a gradient, is the compiler's affair.
+
     Args:
-        init: makes a state of a seed.
-        chunk: moves a state on, and reports.
+        driver: of one seed.
         axes: of the state, 0 where a seed has parts of its own and None where all seeds share one.
         count: how many seeds there are.
     """
-    mesh = Mesh(_devices(count), (SEED,))
+    mesh = Mesh(_devices(count, driver.num_envs), (SEED, ENV))
+    manual = type(axes)(*(PartitionSpec() if axis is None else PartitionSpec(SEED) for axis in axes))
+    specs = manual
+    if mesh.shape[ENV] > 1:
+        driver = _sharing_batches(driver, mesh.shape[ENV])
+        specs = _specs(driver, axes)
+    init = jax.vmap(driver.init, out_axes=axes)
+    chunk = jax.vmap(driver.chunk, in_axes=(axes,), out_axes=(axes, 0))
     own = PartitionSpec(SEED)
-    specs = [PartitionSpec() if axis is None else own for axis in axes]
-    state = type(axes)(*specs)
-    init = jax.vmap(init, out_axes=axes)
-    chunk = jax.vmap(chunk, in_axes=(axes,), out_axes=(axes, 0))
+    options: Any = {"mesh": mesh, "axis_names": {SEED}, "check_vma": False}
     return (
-        jax.shard_map(init, mesh=mesh, in_specs=own, out_specs=state, check_vma=False),
-        jax.shard_map(chunk, mesh=mesh, in_specs=(state,), out_specs=(state, own), check_vma=False),
-        type(axes)(*(NamedSharding(mesh, spec) for spec in specs)),
+        jax.shard_map(init, in_specs=own, out_specs=manual, **options),
+        jax.shard_map(chunk, in_specs=(manual,), out_specs=(manual, own), **options),
+        jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs),
     )
 
 
-def _devices(seeds: int) -> Any:
+def _devices(seeds: int, envs: int) -> np.ndarray:
+    """The devices as a table: a row for each share of the seeds, a column for each share of their environments."""
     devices = jax.local_devices()
-    count = max(n for n in range(1, len(devices) + 1) if seeds % n == 0)
-    return devices[:count]
+    rows = _divisor(seeds, len(devices))
+    columns = _divisor(envs, len(devices) // rows)
+    return np.array(devices[: rows * columns]).reshape(rows, columns)
+
+
+def _divisor(count: int, most: int) -> int:
+    """The largest divisor of ``count`` that is not above ``most``."""
+    return max(n for n in range(1, most + 1) if count % n == 0)
+
+
+def _specs(driver: OnDevice, axes: Any) -> Any:
+    """How each array of the state is cut: where a driver of twice as many environments has one twice as long."""
+    twice = dataclasses.replace(driver, num_envs=2 * driver.num_envs).shapes()
+
+    def cut(axis: int | None) -> Callable[[Any, Any], PartitionSpec]:
+        def spec(one: Any, two: Any) -> PartitionSpec:
+            along = [None if a == b else ENV for a, b in zip(one.shape, two.shape, strict=True)]
+            return PartitionSpec(*along) if axis is None else PartitionSpec(SEED, *along)
+
+        return spec
+
+    parts = zip(axes, driver.shapes(), twice, strict=True)
+    return type(axes)(*(jax.tree.map(cut(axis), one, two) for axis, one, two in parts))
+
+
+def _sharing_batches(driver: OnDevice, devices: int) -> OnDevice:
+    """The same driver, which has each device learn from sequences of its own."""
+    memory = driver.learner.memory
+
+    def share(x: Any, axis: int) -> Any:
+        return jax.lax.with_sharding_constraint(x, PartitionSpec(*[None] * axis, ENV))
+
+    def sample(*args: Any) -> Batch:
+        batch = memory.sample(*args)
+        if batch.weight.shape[0] % devices:
+            return batch
+        sequences: Any = jax.tree.map(lambda x: share(x, 1), batch.trajectory._replace(carry=None))
+        carry = jax.tree.map(lambda x: share(x, 0), batch.trajectory.carry)
+        return batch._replace(trajectory=sequences._replace(carry=carry))
+
+    shared = Memory(memory.init, memory.add, sample, memory.reprioritise)
+    return dataclasses.replace(driver, learner=dataclasses.replace(driver.learner, memory=shared))
