@@ -1,10 +1,10 @@
 """Workers as Ray's actors: by a stand-in for Ray here, and by a real one in ``make test-faults``."""
 
 import copy
+import json
 import os
 import subprocess
 import sys
-import textwrap
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -183,22 +183,76 @@ env.close()
 """
 REAL_STEPS = 12
 
+NODES = """
+import json
+import sys
+import time
+import numpy as np
+import ray
+from ray.cluster_utils import Cluster
+from comarl.envs.registry import make_env
+from tests.envs.test_ray_group import REAL_STEPS, play, words
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+other = cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+env = make_env("tests.envs.python_envs:Diary", 2, cluster.address).start(4)
+ts = play(env, REAL_STEPS)[-1]
+
+
+def homes():
+    ask = lambda self: __import__("ray").get_runtime_context().get_node_id()
+    return [group._ray.get(group._actor.__ray_call__.remote(ask)) for group in env._groups]
+
+
+before, actors = homes(), [group._actor for group in env._groups]
+cluster.remove_node(other, allow_graceful=False)
+t = REAL_STEPS
+while actors == [group._actor for group in env._groups]:  # a machine's processes go after it, within moments
+    time.sleep(0.1)
+    over, ts = ts.last, env.step(np.ones((4, 2), np.int32), words(t))
+    t += 1
+lost = [home == other.node_id for home in before]
+begun = (ts.first & ~over).tolist()
+with open(sys.argv[1], "w") as file:
+    json.dump([lost, begun, env.dropped, other.node_id in homes()], file)
+env.close()
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def last_words(script: str, *arguments: str) -> str:
+    """The last line that a script prints, if any."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1] if done.stdout else ""  # Ray may have told of the loss before
+
 
 @pytest.mark.faults
 def test_a_real_ray_and_an_actor_that_is_killed(tmp_path: Path) -> None:
-    file, script = tmp_path / "seen.npz", tmp_path / "script.py"
-    script.write_text(textwrap.dedent(REAL))
+    file = tmp_path / "seen.npz"
     before = set(os.listdir("/dev/shm"))
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    done = subprocess.run(
-        [sys.executable, str(script), str(file)], env=env, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+    words = last_words(REAL, str(file))
     last = play(begin("Diary", 0, None), REAL_STEPS)
     with np.load(file) as saved:
         there = [saved[name] for name in saved.files]
     assert all(np.array_equal(x, y) for x, y in zip(there, (x for ts in last for x in ts), strict=True))
-    first, dropped, actors = done.stdout.splitlines()[-1].rsplit(" ", 2)  # Ray may have told of the loss before
+    first, dropped, actors = words.rsplit(" ", 2)
     assert (first[:13], int(actors)) == ("[True, True, ", 2)
     assert int(dropped) == int((~last[-1].last[:2]).sum())
     assert set(os.listdir("/dev/shm")) <= before
+
+
+@pytest.mark.faults
+def test_a_machine_that_is_lost_loses_its_actors_alone(tmp_path: Path) -> None:
+    """Two nodes with an actor each, of which one is killed: its environments begin anew on the other."""
+    said = tmp_path / "said.json"
+    last_words(NODES, str(said))
+    lost, begun, dropped, still_there = json.loads(said.read_text())
+    assert sorted(lost) == [False, True]
+    assert dropped == sum(begun)
+    assert not any(begun[2:] if lost[0] else begun[:2])
+    assert not still_there
