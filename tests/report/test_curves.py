@@ -49,7 +49,15 @@ def test_curve_of_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"returns": None}, {"returns": []}, {"returns": [1.0]}, {"won": ["?", "?"]}, {"won": [1.0, 1.0, 1.0]}]
+    "changes",
+    [
+        {"returns": None},
+        {"returns": []},
+        {"returns": [1.0]},
+        {"won": ["?", "?"]},
+        {"won": [1.0, 1.0, 1.0]},
+        {"returns": [[1e39, 0.0]] * 2},
+    ],
 )
 def test_an_evaluation_that_no_run_writes_is_one_line(tmp_path: Path, changes: dict[str, Any]) -> None:
     row = {**evaluation(0, 10, [[1.0, 2.0], [1.0, 2.0]]), **changes}

@@ -1,6 +1,7 @@
 """Rows of metrics on disk."""
 
 import json
+import os
 import sys
 import types
 from pathlib import Path
@@ -150,6 +151,13 @@ def test_a_row_that_counts_nothing_is_refused(tmp_path: Path, row: str) -> None:
     (tmp_path / "metrics.jsonl").write_text(row + "\n")
     with pytest.raises(ComarlError, match="line 1: not a row of metrics"):
         read_metrics(tmp_path)
+
+
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    """It would have no end."""
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(ComarlError, match=r"metrics\.jsonl is no plain file"):
+        cut_metrics(tmp_path, {0: 10})
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:

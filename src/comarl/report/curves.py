@@ -19,6 +19,9 @@ RESAMPLES = 2000
 SEEDS_FOR_IQM = 4
 """With fewer seeds a quarter of them is less than one: the interquartile mean would be the mean."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""What a run writes is no larger, nor smaller than its opposite."""
+
 SCALES = ((1_000_000, 1_000_000, " (millions)"), (10_000, 1_000, " (thousands)"), (0, 1, ""))
 """From how many steps on the axis counts in what, and its name."""
 DASHES = {"random": ":"}
@@ -82,8 +85,9 @@ def _mean_score(config: RunConfig, row: dict[str, Any]) -> float:
     returns = numbers.pop("returns")
     if returns.ndim != 2 or not returns.size or numbers.get("won", returns[:, 0]).shape != returns.shape[:1]:
         raise ValueError(f"{row['kind']} of {returns.shape} returns")
-    with np.errstate(all="ignore"):  # a sum beyond all numbers is an infinity, and not drawn
-        return float(episode_scores(config, returns, numbers).mean())
+    if any((np.abs(x) > LARGEST).any() for x in (returns, numbers.get("won", returns))):
+        raise ValueError(f"{row['kind']} with a number beyond 32 bits")
+    return float(episode_scores(config, returns, numbers).mean())
 
 
 def summarise(

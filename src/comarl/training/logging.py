@@ -131,6 +131,8 @@ def cut_metrics(folder: Path, reached: Mapping[int, int]) -> dict[int, list[dict
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each line, and what it says."""
+    if not path.is_file():
+        raise ComarlError(f"{path} is no plain file")  # a pipe could be read for ever
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith("\n"):
