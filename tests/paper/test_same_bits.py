@@ -25,7 +25,7 @@ ITERATIONS = 20
 KINDS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("coma", "two-step", "a2c", {}),
     ("mappo", "two-step", "ppo", {}),
-    ("vdn", "two-step", "pqn", {}),
+    ("vdn", "two-step", "pqn", {"minibatches": 4}),
     ("qmix", "two-step", "replay", {"cell": "lstm", "replay": "prioritised"}),
     ("maddpg", "two-step", "replay", {}),
 ]
