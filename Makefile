@@ -8,7 +8,7 @@ READY := .venv/ready-$(HERE)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-paper test-faults bench results compare lint format lock clean
+.PHONY: help install demo test test-paper test-faults fuzz bench results compare lint format lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -26,7 +26,7 @@ test: lint ## the checks and the fast tests
 test-paper: $(READY) ## the papers' exact results over 10 seeds (slow)
 	$(BIN)/python -m pytest -m paper --capture=no
 
-test-faults: $(READY) ## put known faults back, which the tests must notice; kill runs and resume them (slow)
+test-faults: $(READY) ## put known faults back, which must be noticed; kill runs; give bad input (slow)
 	$(BIN)/python -m pytest -m faults --capture=no
 
 results: $(READY) ## learning results of every preset, and the table in README.md (slow; goes on where it stopped)
@@ -35,6 +35,9 @@ results: $(READY) ## learning results of every preset, and the table in README.m
 compare: $(READY) ## methods side by side: docs/comparisons.md (hours; goes on where it stopped)
 	$(BIN)/python benchmarks/compare.py
 	$(BIN)/python benchmarks/crossplay.py
+
+fuzz: $(READY) ## bad input in more than 10,000 ways; with atheris, 10,000 more for each parser (slow)
+	$(BIN)/python -m pytest tests/fuzzing -m faults --capture=no
 
 bench: $(READY) ## measure speed and memory
 	$(BIN)/python benchmarks/run.py

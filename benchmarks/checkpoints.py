@@ -24,8 +24,9 @@ from comarl.experiments.build import build_driver, build_env
 from comarl.experiments.config import with_settings
 from comarl.experiments.presets import resolve
 from comarl.training.checkpoint import Series, quiet
+from comarl.training.copies import Copies
 from comarl.training.ondevice import OnDevice, RunState
-from comarl.training.seeds import Seeds, Then, copied
+from comarl.training.seeds import Seeds, Then
 
 ROUNDS = 5
 REPLAY_BYTES = 500e6
@@ -96,7 +97,8 @@ def measure(programs: Seeds, folder: Path) -> dict[str, Any]:
         print(f"a chunk takes {chunk:.2f} s, a round {2 * chunks} of them …", file=sys.stderr)
         rounds = [[seconds(programs, series, chunks, saves=saves) for saves in (True, False)] for _ in range(ROUNDS)]
         on_disk = sum(path.stat().st_size for path in series.path(series.steps()[-1]).rglob("*") if path.is_file())
-        alone = [writing(programs, series) for _ in range(3)]
+        copies = Copies()
+        alone = [writing(programs, series, copies) for _ in range(4)][1:]
     extra = [with_it - without for with_it, without in rounds]
     return {
         "on the disk (MB)": on_disk / 1e6,
@@ -122,10 +124,10 @@ def seconds(programs: Seeds, series: Series, chunks: int, *, saves: bool) -> flo
     return time.perf_counter() - begun
 
 
-def writing(programs: Seeds, series: Series) -> float:
+def writing(programs: Seeds, series: Series, copies: Copies) -> float:
     """Seconds of one checkpoint while nothing is trained."""
     begun = time.perf_counter()
-    series.save(series.steps()[-1] + 1, copied(programs.state(0)), math.nan, {})
+    series.save(series.steps()[-1] + 1, copies.of(programs.state(0)), math.nan, {})
     series.wait()
     return time.perf_counter() - begun
 

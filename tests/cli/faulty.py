@@ -1,5 +1,6 @@
 """Environments that break the protocol; each has a name of its own for the command line."""
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -54,3 +55,14 @@ class WrongType(Changed):
 
     def change(self, time: Array, ts: TimeStep, key: Array) -> TimeStep:
         return ts._replace(obs=jnp.asarray(ts.obs, jnp.int32))
+
+
+class NanOutcome(Limit):
+    """An outcome that is no number."""
+
+    def __init__(self) -> None:
+        super().__init__(6, terminates=True)
+        self.spec = dataclasses.replace(self.spec, outcomes=("speed",))
+
+    def outcome(self, state: Any) -> dict[str, Array]:
+        return {"speed": jnp.asarray(jnp.nan, jnp.float32)}

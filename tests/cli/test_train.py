@@ -233,6 +233,15 @@ def test_fault_of_an_environment_stops_the_run_and_keeps_what_was_written(
     assert not (folder / "summary.json").exists()
 
 
+def test_outcome_that_is_no_number_ends_the_run_with_one_line(run_cli: RunCli, tmp_path: Path) -> None:
+    name = "tests.cli.faulty:NanOutcome"
+    line = error_line(run_cli("train", "qmix", "--env", name, "--run", tmp_path / "run", *TINY))
+    assert line == (
+        f"{name} gave an outcome 'speed' that is not a finite number (in an evaluation): run 'comarl check-env {name}'"
+    )
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
 PRESET = Preset({"lr": 0.25, "hidden": 8, "last_action": False}, source="Nobody 1999", measured="win rate 12%")
 
 

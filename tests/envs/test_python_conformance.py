@@ -29,11 +29,15 @@ class Wrong(Diary):
             "mask": {"avail": percept.avail & False},
             "random": {"obs": percept.obs + next(COUNTER)},
             "at once": {"truncated": True},
+            "too large": {"obs": percept.obs + 1e39},
+            "text": {"state": np.full(3, "x")},
+            "no flag": {"terminated": None},
         }
-        return percept._replace(**changes.get(self.what, {}))
+        return [] if self.what == "no percept" else percept._replace(**changes.get(self.what, {}))  # type: ignore
 
-    def outcome(self) -> dict[str, float]:
-        return {} if self.what == "outcome" else super().outcome()
+    def outcome(self) -> Any:
+        outcomes = {"outcome": {}, "no outcome": None, "endless": {"steps": float("inf")}, "words": {"steps": "two"}}
+        return outcomes.get(self.what, super().outcome())
 
     def step(self, action: np.ndarray) -> Percept:
         if self.what == "error":
@@ -50,6 +54,13 @@ class Wrong(Diary):
         ("random", "another episode comes of the same seed and the same actions: draw all randomness"),
         ("at once", "the episode is over after reset"),
         ("outcome", "outcome returns [] and spec.outcomes names ['steps']"),
+        ("no outcome", "outcome returns a NoneType and spec.outcomes names ['steps']"),
+        ("endless", "outcome 'steps' is inf: it must be a finite number"),
+        ("words", "outcome 'steps' is 'two': it must be a finite number"),
+        ("too large", "after reset obs is not finite: it has a NaN, an infinity or a number too large for 32 bits"),
+        ("text", "after reset state is of the type <U1: it must be made of numbers"),
+        ("no flag", "after reset terminated is None: it must be True or False"),
+        ("no percept", "after reset it gives a list in place of a Percept"),
         ("error", "playing an episode raises RuntimeError: the door is stuck"),
     ],
 )
@@ -60,3 +71,13 @@ def test_what_is_wrong_is_named(what: str, text: str) -> None:
 
 def test_nothing_is_wrong() -> None:
     assert check_env(PythonEnvs("diary", Diary, 0)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("agent_types", 3), ("outcomes", ("a", 1)), ("sides", None), ("units", (1,)), ("obs_dim", True)]
+)
+def test_a_specification_of_other_types_is_named(name: str, value: Any) -> None:
+    env = Diary()
+    object.__setattr__(env.spec, name, value)  # past the tests' own checks of types, which users have not
+    (problem,) = check_env(PythonEnvs("diary", lambda: env, 0))
+    assert problem.startswith(f"spec.{name} is {value!r}: it must be ")

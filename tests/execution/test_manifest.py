@@ -180,6 +180,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a huge carry": (_port("memory", shape=["B", 2**40]), "is no size"),
     "a huge product": (_port("memory", shape=["B", 2**20, 2**20]), "memory has the shape"),
     "a fixed batch": (_port("observation", shape=[1, 3]), "observation has the shape [1, 3]"),
+    "no shape": (_port("mask", shape=[]), "mask has the shape [None]"),
     "no dtype": (_port("memory", dtype="object"), "'object' is none of float32, int32, bool"),
     "a carry that changes": (_port("next_memory", shape=["B", 3]), "next_memory is not like memory"),
     "a digest": (lambda m: m["files"]["team.onnx"].update(sha256="../x"), "'../x' is no SHA-256"),

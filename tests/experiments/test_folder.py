@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from comarl.errors import ComarlError
 from comarl.experiments.checks import check
 from comarl.experiments.config import GROUPS, RunConfig, to_json, with_settings
-from comarl.experiments.folder import claim_folder, load_config, write_json, written
+from comarl.experiments.folder import claim_folder, load_config, read_json, write_json, written
 
 
 def config(folder: Path, **settings: Any) -> RunConfig:
@@ -107,3 +108,10 @@ def test_whatever_stands_in_a_configuration_is_read_or_refused(data: st.DataObje
 def test_json_is_utf8(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"ε": 1})
     assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"ε": 1}
+
+
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    """It would have no end."""
+    os.mkfifo(tmp_path / "provenance.json")
+    with pytest.raises(ComarlError, match=r"provenance\.json is no plain file"):
+        read_json(tmp_path / "provenance.json")

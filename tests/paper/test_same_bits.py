@@ -20,8 +20,16 @@ from tests.probes import SMALL
 LEARNS_FROM = 2
 """The iteration from which on every preset learns here, so that all of it is computed."""
 
-SMALLEST = [("vdn", "two-step", "replay"), ("coma", "two-step", "a2c")]
-"""Presets that are compiled in a moment, once their networks are small."""
+ITERATIONS = 20
+
+KINDS: list[tuple[str, str, str, dict[str, Any]]] = [
+    ("coma", "two-step", "a2c", {}),
+    ("mappo", "two-step", "ppo", {}),
+    ("vdn", "two-step", "pqn", {"minibatches": 4}),
+    ("qmix", "two-step", "replay", {"cell": "lstm", "replay": "prioritised"}),
+    ("maddpg", "two-step", "replay", {}),
+]
+"""One of every kind: learners, memories, replays, a mixer, critics. Small networks are compiled in a moment."""
 SHRUNK = {name: SMALL[name] for name in ("hidden", "embed", "hyper_hidden", "num_envs", "batch_size", "updates")}
 
 
@@ -44,7 +52,7 @@ def first_iterations(
 @pytest.mark.paper
 @pytest.mark.parametrize(("method", "env", "learner"), PRESETS, ids=["-".join(of) for of in PRESETS])
 def test_the_first_iterations_are_the_same_twice(method: str, env: str, learner: str) -> None:
-    (state, logs), (again, logs_again) = (first_iterations(method, env, learner, 20) for _ in range(2))
+    (state, logs), (again, logs_again) = (first_iterations(method, env, learner, ITERATIONS) for _ in range(2))
     assert np.isfinite(logs[0].log.metrics["loss"][LEARNS_FROM:]).all()
     assert digest(state) == digest(again)
     assert digest(logs[0].log) == digest(logs_again[0].log)
@@ -54,7 +62,7 @@ def test_two_processes_compute_the_same_bits() -> None:
     """Whatever order Python gives its sets, and whether or not a program was compiled before."""
     first, second = (digests(PYTHONHASHSEED=number) for number in ("1", "2"))
     assert first == second
-    assert len(set(first.split())) == 2 * len(SMALLEST)
+    assert len(set(first.split())) == 2 * len(KINDS)
 
 
 def digests(**environment: str) -> str:
@@ -65,6 +73,6 @@ def digests(**environment: str) -> str:
 
 
 if __name__ == "__main__":
-    for preset in SMALLEST:
-        state, logs = first_iterations(*preset, LEARNS_FROM + 2, **SHRUNK)
+    for *what, settings in KINDS:
+        state, logs = first_iterations(*what, ITERATIONS, **SHRUNK, **settings)
         print(digest(state), digest(logs[0].log))

@@ -49,6 +49,24 @@ def test_curve_of_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"returns": None},
+        {"returns": []},
+        {"returns": [1.0]},
+        {"won": ["?", "?"]},
+        {"won": [1.0, 1.0, 1.0]},
+        {"returns": [[1e39, 0.0]] * 2},
+    ],
+)
+def test_an_evaluation_that_no_run_writes_is_one_line(tmp_path: Path, changes: dict[str, Any]) -> None:
+    row = {**evaluation(0, 10, [[1.0, 2.0], [1.0, 2.0]]), **changes}
+    with pytest.raises(ComarlError, match=r"metrics\.jsonl holds a row that nobody has written") as error:
+        read_curve(write_run(tmp_path / "run", [row]))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("team_reward", "score"),
     # Two episodes of two agents: returns (1, 3) and (5, 7). Means 2 and 6; sums 4 and 12.
     [("mean", 4.0), ("individual", 4.0), ("sum", 8.0)],

@@ -1,8 +1,10 @@
 """States on disk."""
 
 import gc
+import os
 import resource
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,6 +200,43 @@ def test_whatever_file_is_damaged_the_state_is_right(tmp_path: Path, how: str) -
             fell_back += 1
         shutil.rmtree(folder)
     assert fell_back >= 4
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "link"])
+@pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "_METADATA", "manifest.ocdbt"])
+def test_what_is_no_plain_file_is_not_read(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
+    """It would have no end."""
+    write(tmp_path, {10: 0.0, 20: 0.0})
+    (tmp_path / "20" / name).unlink()
+    make(tmp_path / "20" / name)
+    saved, problems = Series(tmp_path, 2).restore(shapes(moving(0)))
+    assert_is(saved, 10)
+    assert problems == [f"{tmp_path / '20'} cannot be used: {name} is no plain file"]
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, Path.touch, lambda path: path.symlink_to(".")], ids=["pipe", "file", "link"]
+)
+def test_what_is_no_folder_is_no_checkpoint(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    write(tmp_path, {10: 0.0})
+    make(tmp_path / "20")
+    saved, problems = Series(tmp_path, 2).restore(shapes(moving(0)))
+    assert_is(saved, 10)
+    assert len(problems) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["10"]
+
+
+def test_what_others_keep_beside_the_checkpoints_stays(tmp_path: Path) -> None:
+    write(tmp_path, {10: 0.0})
+    others = ["010", "10.good", "notes", "٢٠"]
+    for name in others:
+        shutil.copytree(tmp_path / "10", tmp_path / name)
+    series = Series(tmp_path, 1)
+    assert series.steps() == [10]
+    series.restore(shapes(moving(0)))
+    written(series, 20)
+    series.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["20", *others])
 
 
 def test_arrays_that_were_altered_are_found_out(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Rows of metrics on disk."""
 
 import json
+import os
 import sys
 import types
 from pathlib import Path
@@ -142,6 +143,21 @@ def test_a_spoilt_file_is_not_cut(tmp_path: Path) -> None:
     with pytest.raises(ComarlError, match="line 1: not JSON"):
         cut_metrics(tmp_path, {0: 10})
     assert (tmp_path / "metrics.jsonl").read_text() == "loss\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("row", ['{"kind": []}', '{"kind": "train", "seed": "0"}', '{"kind": "x", "env_steps": -1}'])
+def test_a_row_that_counts_nothing_is_refused(tmp_path: Path, row: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(row + "\n")
+    with pytest.raises(ComarlError, match="line 1: not a row of metrics"):
+        read_metrics(tmp_path)
+
+
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    """It would have no end."""
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(ComarlError, match=r"metrics\.jsonl is no plain file"):
+        cut_metrics(tmp_path, {0: 10})
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:

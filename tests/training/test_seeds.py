@@ -59,14 +59,15 @@ import re
 import sys
 import jax
 import numpy as np
-from comarl.training.seeds import Seeds, copied
+from comarl.training.copies import Copies
+from comarl.training.seeds import Seeds
 from tests.probes import Lottery, standard_driver
 
 seeds = [int(word) for word in sys.argv[2:]]
 driver = standard_driver(Lottery())
 first = Seeds(driver, seeds)
 chunks = list(first.run(1))
-programs = Seeds(driver, seeds, {seed: copied(first.state(seed)) for seed in seeds})
+programs = Seeds(driver, seeds, {seed: Copies().of(first.state(seed)) for seed in seeds})
 chunks += programs.run(2)
 devices = jax.local_device_count()
 state, each = programs._states[0], devices // len(seeds)

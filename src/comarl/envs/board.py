@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from comarl.envs.python import PythonEnv, require_sound, seed_of
+from comarl.envs.python import PythonEnv, require_sound, seed_of, sound_outcome
 from comarl.spec import EnvSpec
 
 ALIGNMENT = 64
@@ -139,8 +139,7 @@ class Row:
         board.discount[row] = 0.0 if percept.terminated else 1.0
         board.first[row] = begins
         board.last[row] = percept.terminated or percept.truncated or cut
-        outcome = self._env.outcome() if board.last[row] else dict.fromkeys(self._spec.outcomes, 0.0)
-        board.outcome[row] = [outcome[name] for name in self._spec.outcomes]
+        board.outcome[row] = sound_outcome(self._env.outcome(), self._spec) if board.last[row] else 0.0
 
 
 def move(rows: Iterable[Row], *, reset: bool) -> list[Failure]:

@@ -113,8 +113,17 @@ def _spec_problems(spec: Any) -> Iterator[str]:
         return
     for size in ("num_agents", "obs_dim", "state_dim", "num_actions", "max_episode_steps"):
         value = getattr(spec, size)
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             yield f"spec.{size} is {value!r}: it must be an int of at least 1"
+    lists = {"agent_types": int, "units": tuple, "outcomes": str, "sides": str}
+    unlike = [
+        f"spec.{name} is {getattr(spec, name)!r}: it must be a tuple, each entry of type {kind.__name__}"
+        for name, kind in lists.items()
+        if not isinstance(getattr(spec, name), tuple) or not all(isinstance(x, kind) for x in getattr(spec, name))
+    ]
+    if unlike:
+        yield from unlike
+        return
     if len(spec.agent_types) not in (0, spec.num_agents):
         yield (
             f"spec.agent_types has {len(spec.agent_types)} entries for {spec.num_agents} agents: "

@@ -4,7 +4,7 @@ Nothing here imports JAX: the worker processes that step such environments need 
 """
 
 import abc
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from comarl.spec import EnvSpec
 
 LONGEST = 10_000
 """Where an environment does not say how long its episodes may be, they are cut after this many transitions."""
+
+
+FLAGS, NUMBERS = "biu", "biuf"
+"""NumPy's letters for the kinds of types that are taken for truth values, and for numbers."""
 
 
 class Percept(NamedTuple):
@@ -70,20 +74,49 @@ def seed_of(words: np.ndarray) -> int:
     return int(words[0] ^ words[1]) & 0x7FFFFFFF
 
 
-def require_sound(percept: Percept, spec: EnvSpec) -> None:
+def require_sound(percept: Any, spec: EnvSpec) -> None:
     """Refuse what must not reach a learner.
 
     Raises:
-        ValueError: naming an array of the wrong shape, or one with a number that is not finite; or if an agent has no
-            available action.
+        ValueError: naming an array of the wrong shape, or one with a number that is not finite or too large for 32
+            bits; or if an agent has no available action.
     """
+    if not isinstance(percept, Percept):
+        raise ValueError(f"it gives a {type(percept).__name__} in place of a Percept")
     n, d, s, a = spec.num_agents, spec.obs_dim, spec.state_dim, spec.num_actions
     shapes = {"obs": (n, d), "state": (s,), "avail": (n, a), "reward": (n,)}
     for name, shape in shapes.items():
         array = np.asarray(getattr(percept, name))
         if array.shape != shape:
             raise ValueError(f"{name} has the shape {list(array.shape)}, by the specification it is {list(shape)}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} is not finite: it has a NaN or an infinity")
+        if array.dtype.kind not in NUMBERS:
+            raise ValueError(f"{name} is of the type {array.dtype}: it must be made of numbers")
+        if not np.isfinite(_in_32_bits(array)).all():
+            raise ValueError(f"{name} is not finite: it has a NaN, an infinity or a number too large for 32 bits")
+    for name in ("terminated", "truncated"):
+        flag = np.asarray(getattr(percept, name))
+        if flag.shape or flag.dtype.kind not in FLAGS:
+            raise ValueError(f"{name} is {getattr(percept, name)!r}: it must be True or False")
     if not np.asarray(percept.avail, bool).any(-1).all():
         raise ValueError("an agent has no available action: each needs at least one, also at the last step")
+
+
+def sound_outcome(outcome: Any, spec: EnvSpec) -> list[float]:
+    """What an episode came to, in the order of ``spec.outcomes``.
+
+    Raises:
+        ValueError: if one of them is missing, or is not a finite number of 32 bits.
+    """
+    if not isinstance(outcome, dict) or sorted(map(str, outcome)) != sorted(spec.outcomes):
+        names = sorted(map(str, outcome)) if isinstance(outcome, dict) else f"a {type(outcome).__name__}"
+        raise ValueError(f"outcome returns {names} and spec.outcomes names {sorted(spec.outcomes)}")
+    for name, value in outcome.items():
+        number = np.asarray(value)
+        if number.shape or number.dtype.kind not in NUMBERS or not np.isfinite(_in_32_bits(number)):
+            raise ValueError(f"outcome '{name}' is {value!r}: it must be a finite number")
+    return [outcome[name] for name in spec.outcomes]
+
+
+def _in_32_bits(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)

@@ -1,11 +1,12 @@
 """Whether an environment that Python steps keeps to :class:`comarl.envs.python.PythonEnv`."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from comarl.envs.processes import PythonEnvs
-from comarl.envs.python import Percept, PythonEnv, require_sound
+from comarl.envs.python import Percept, PythonEnv, require_sound, sound_outcome
 from comarl.envs.registry import one_line
 
 
@@ -64,9 +65,10 @@ def _play(env: PythonEnv, seed: int, rng: np.random.Generator) -> list[tuple[Per
             action = np.where(percept.avail, rng.random(percept.avail.shape), -1.0).argmax(-1).astype(np.int32)
         percept = _sound(env.step(action), env, "step")
         moments.append((percept, action))
-    names = sorted(env.outcome())
-    if names != sorted(spec.outcomes):
-        raise _UnsoundError(f"outcome returns {names} and spec.outcomes names {sorted(spec.outcomes)}")
+    try:
+        sound_outcome(env.outcome(), spec)
+    except ValueError as error:
+        raise _UnsoundError(str(error)) from None
     return moments
 
 
@@ -80,7 +82,7 @@ def _replay(env: PythonEnv, seed: int, actions: list[np.ndarray]) -> list[Percep
     return percepts
 
 
-def _sound(percept: Percept, env: PythonEnv, where: str) -> Percept:
+def _sound(percept: Any, env: PythonEnv, where: str) -> Percept:
     try:
         require_sound(percept, env.spec)
     except ValueError as error:

@@ -261,7 +261,7 @@ def port_json(port: Port) -> dict[str, Any]:
 
 
 def _port(data: Any) -> Port:
-    batch, *shape = _typed(data["shape"], list)
+    batch, *shape = _typed(data["shape"], list) or [None]
     port = Port(_name(data["name"]), tuple(_size(n) for n in shape), _choice(data["dtype"], DTYPES))
     size = 1
     for n in port.shape:

@@ -137,8 +137,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """One JSON object.
 
     Raises:
-        ComarlError: if the file holds anything else.
+        ComarlError: if the file holds anything else, or is none.
     """
+    if path.exists() and not path.is_file():
+        raise ComarlError(f"{path} is no plain file")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -400,19 +400,28 @@ def _summary(config: RunConfig, results: list[Episodes], fixed: dict[str, Episod
         "score": score_name(config, outcomes),
         score_key(outcomes): _per_seed(config, results),
         **{name: _final_score(config, e) for name, e in fixed.items()},
-        **_outcomes(results, fixed),
+        **_outcomes(config, results, fixed),
     }
 
 
-def _outcomes(results: list[Episodes], fixed: dict[str, Episodes]) -> dict[str, Any]:
+def _outcomes(config: RunConfig, results: list[Episodes], fixed: dict[str, Episodes]) -> dict[str, Any]:
     """The mean of each outcome that is not itself the score; nothing where the environment reports no other."""
-    names = [name for name in results[0].outcome if name != "won"]
-    mean = lambda episodes, name: round(float(np.mean(episodes.outcome[name])), 4)  # noqa: E731
+
+    def mean(episodes: Episodes, name: str) -> float:
+        value = float(np.mean(episodes.outcome[name]))
+        if not math.isfinite(value):
+            raise ComarlError(
+                f"{config.env} gave an outcome '{name}' that is not a finite number (in an evaluation): "
+                f"run 'comarl check-env {config.env}'"
+            )
+        return round(value, 4)
+
     table = {
         name: {"per_seed": [mean(e, name) for e in results], **{policy: mean(e, name) for policy, e in fixed.items()}}
-        for name in names
+        for name in results[0].outcome
+        if name != "won"
     }
-    return {"outcomes": table} if names else {}
+    return {"outcomes": table} if table else {}
 
 
 def _per_seed(config: RunConfig, results: list[Episodes]) -> dict[str, Any]:

@@ -19,6 +19,9 @@ RESAMPLES = 2000
 SEEDS_FOR_IQM = 4
 """With fewer seeds a quarter of them is less than one: the interquartile mean would be the mean."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""What a run writes is no larger, nor smaller than its opposite."""
+
 SCALES = ((1_000_000, 1_000_000, " (millions)"), (10_000, 1_000, " (thousands)"), (0, 1, ""))
 """From how many steps on the axis counts in what, and its name."""
 DASHES = {"random": ":"}
@@ -50,10 +53,16 @@ def read_curve(folder: Path) -> Curve:
     """The learning curve of a run folder, up to the last evaluation that every seed has reached.
 
     Raises:
-        ComarlError: if there is no such evaluation.
+        ComarlError: if there is no such evaluation, or a row is none that a run writes.
     """
-    config = load_config(folder)
-    rows = read_metrics(folder)
+    config, rows = load_config(folder), read_metrics(folder)
+    try:
+        return _curve(folder, config, rows)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ComarlError(f"{folder / 'metrics.jsonl'} holds a row that nobody has written: {error}") from error
+
+
+def _curve(folder: Path, config: RunConfig, rows: list[dict[str, Any]]) -> Curve:
     seeds: dict[int, dict[int, float]] = {}
     for row in rows:
         if row["kind"] == "evaluation":
@@ -73,7 +82,12 @@ def read_curve(folder: Path) -> Curve:
 
 def _mean_score(config: RunConfig, row: dict[str, Any]) -> float:
     numbers = {k: np.array(v, np.float64) for k, v in row.items() if isinstance(v, list)}  # null becomes NaN
-    return float(episode_scores(config, numbers.pop("returns"), numbers).mean())
+    returns = numbers.pop("returns")
+    if returns.ndim != 2 or not returns.size or numbers.get("won", returns[:, 0]).shape != returns.shape[:1]:
+        raise ValueError(f"{row['kind']} of {returns.shape} returns")
+    if any((np.abs(x) > LARGEST).any() for x in (returns, numbers.get("won", returns))):
+        raise ValueError(f"{row['kind']} with a number beyond 32 bits")
+    return float(episode_scores(config, returns, numbers).mean())
 
 
 def summarise(

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import os
+import re
 import shutil
 from collections.abc import Generator
 from pathlib import Path
@@ -20,6 +21,12 @@ from comarl.errors import ComarlError
 
 FORMAT = 1
 """How a checkpoint is laid out; one of a higher number is refused."""
+
+STEP = "0|[1-9][0-9]*"
+"""The name of a checkpoint's folder."""
+
+HALF_DONE = ("*.orbax-checkpoint-tmp*", "*.removed")
+"""The names of what is being written, and of what is being removed."""
 
 DISK_FAULTS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)))
 """What to look for in TensorStore's long messages."""
@@ -48,6 +55,7 @@ def load(path: Path, like: Any) -> Any:
     if not path.is_dir() or not any(path.iterdir()):
         raise ComarlError(f"no saved state in {path}: the training may not have reached its end")
     try:
+        _require_plain(path)
         return _read(path, like)
     except (ValueError, KeyError, OSError) as error:
         raise ComarlError(f"the saved state in {path} does not fit this configuration: {_reason(error)}") from error
@@ -59,6 +67,15 @@ def _read(path: Path, like: Any) -> Any:
     with ocp.StandardCheckpointer() as checkpointer:
         _require_shapes(checkpointer.metadata(path.absolute()), shapes)
         return checkpointer.restore(path.absolute(), shapes)
+
+
+def _require_plain(path: Path) -> None:
+    """Whatever is read must be here and come to an end: a link leads elsewhere, and a pipe can be read for ever."""
+    if not path.is_dir():
+        raise ValueError("it is no folder")
+    for inside in path.rglob("*"):
+        if inside.is_symlink() or not (inside.is_dir() or inside.is_file()):
+            raise ValueError(f"{inside.name} is no plain file")
 
 
 def _require_shapes(metadata: Any, like: Any) -> None:
@@ -107,7 +124,7 @@ class Series:
         """Of what checkpoints there are, in order."""
         if not self.folder.is_dir():
             return []
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
+        return sorted(int(path.name) for path in self.folder.iterdir() if re.fullmatch(STEP, path.name))
 
     def path(self, step: int) -> Path:
         """The folder of one."""
@@ -207,11 +224,13 @@ class Series:
     def _about(self, step: int) -> Any:
         """What stands beside the arrays; None if it cannot be read."""
         try:
+            _require_plain(self.path(step))
             return self._checkpointer.metadata(self.path(step).absolute()).custom_metadata
         except Exception:  # whatever Orbax makes of a damaged file
             return None
 
     def _restore(self, step: int, like: Any, about: Any) -> Saved:
+        _require_plain(self.path(step))
         if not (isinstance(about, dict) and {"format", "digest", "notes"} <= about.keys()):
             raise ValueError("its description cannot be read")
         if about["format"] > FORMAT:
@@ -240,11 +259,13 @@ class Series:
         self._sweep()
 
     def _sweep(self) -> None:
-        """Clear away what a killed process left half written or half removed."""
-        if self.folder.is_dir():
-            for path in self.folder.iterdir():
-                if not path.name.isdecimal():
+        """Clear away what a killed process left half written or half removed, and nothing else that lies there."""
+        for pattern in HALF_DONE:
+            for path in self.folder.glob(pattern):
+                if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
+                else:  # rmtree would open it, and wait for whoever writes to a pipe
+                    path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _writing(self) -> Generator[None, None, None]:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Int
 
 from comarl.algos.base import Policy
 from comarl.envs.base import Hosted, HostEnv
+from comarl.training.copies import Copies
 from comarl.training.learner import Learner
 from comarl.training.ondevice import (
     Actors,
@@ -27,7 +28,7 @@ from comarl.training.ondevice import (
     step_keys,
 )
 from comarl.training.players import HostPlayer, counted
-from comarl.training.seeds import Chunk, Decide, Then, copied
+from comarl.training.seeds import Chunk, Decide, Then
 from comarl.types import Action, TimeStep, Trajectory
 
 AHEAD = 2
@@ -262,7 +263,7 @@ class HostSeeds:
     def __init__(self, driver: HostDriver, seeds: list[int], begin: Mapping[int, RunState] | None = None):
         """Seeds that are in ``begin`` go on from there, the others start afresh."""
         begin = begin or {}
-        self.seeds, self._driver = seeds, driver
+        self.seeds, self._driver, self._copies = seeds, driver, Copies()
         self.done = {seed: int(begin[seed].iteration) // driver.iterations if seed in begin else 0 for seed in seeds}
         start = time.perf_counter()
         self._states = {seed: begin[seed] if seed in begin else driver.init(jnp.asarray(seed)) for seed in seeds}
@@ -278,7 +279,7 @@ class HostSeeds:
                     self._states[seed], log = self._driver.chunk(self._states[seed])
                     self.done[seed] = number + 1
                     then = decide(seed, number)
-                    yield Chunk(seed, number, log, None if then is Then.GO_ON else copied(self._states[seed]))
+                    yield Chunk(seed, number, log, None if then is Then.GO_ON else self._copies.of(self._states[seed]))
                     if then is Then.STOP or self.done[seed] == chunks:
                         going.remove(seed)
         finally:

@@ -123,11 +123,16 @@ def cut_metrics(folder: Path, reached: Mapping[int, int]) -> dict[int, list[dict
         part.replace(path)
     except OSError as error:
         raise ComarlError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)  # of a file that was refused
     return evaluations
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each line, and what it says."""
+    if not path.is_file():
+        raise ComarlError(f"{path} is no plain file")  # a pipe could be read for ever
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith("\n"):
@@ -136,9 +141,16 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise ComarlError(f"{path}, line {number}: not JSON ({error})") from error
-            if not isinstance(row, dict) or "kind" not in row:
+            if not (
+                isinstance(row, dict) and isinstance(row.get("kind"), str) and _are_counts(row, "seed", "env_steps")
+            ):
                 raise ComarlError(f"{path}, line {number}: not a row of metrics")
             yield line, row
+
+
+def _are_counts(row: dict[str, Any], *names: str) -> bool:
+    """Whether those of the names that a row has are whole numbers, none of them negative or beyond 64 bits."""
+    return all(type(row[name]) is int and 0 <= row[name] < 2**63 for name in names if name in row)
 
 
 def require_tensorboard() -> Any:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from comarl.training.copies import Copies
 from comarl.training.ondevice import ChunkLog, OnDevice, RunState
 from comarl.training.sharding import spread
 
@@ -67,6 +68,7 @@ class Seeds:
         """Seeds that are in ``begin`` go on from there, the others start afresh."""
         begin = begin or {}
         self.seeds = seeds
+        self._copies = Copies()
         self.done = {seed: int(begin[seed].iteration) // driver.iterations if seed in begin else 0 for seed in seeds}
         level = len(set(self.done.values())) == 1
         several = jax.local_device_count() > 1
@@ -116,7 +118,7 @@ class Seeds:
             then = {decide(seed, number) for seed in self.seeds}
             for i, seed in enumerate(self.seeds):
                 self.done[seed] = number + 1
-                snapshot = None if then == {Then.GO_ON} else copied(self.state(seed))
+                snapshot = None if then == {Then.GO_ON} else self._copies.of(self.state(seed))
                 yield Chunk(seed, number, jax.tree.map(operator.itemgetter(i), logs), snapshot)
             if Then.STOP in then:
                 return
@@ -138,7 +140,7 @@ class Seeds:
                     log = jax.device_get(log)
                     self.done[seed] = number + 1
                     then = decide(seed, number)
-                    snapshot = None if then is Then.GO_ON else copied(self._states[i])
+                    snapshot = None if then is Then.GO_ON else self._copies.of(self._states[i])
                     finished.put(Chunk(seed, number, log, snapshot))
                     if then is Then.STOP:
                         break
@@ -176,15 +178,6 @@ class Seeds:
             for part, axis in zip(self._states[0], SEED_AXES, strict=True)
         ]
         return RunState(*parts)
-
-
-def copied(state: RunState) -> RunState:
-    """In memory of its own, which the next chunk does not take for its result; on the host where JAX can use it."""
-    try:
-        host = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # the user has told JAX to use nothing but the accelerator
-        host = jax.devices()[0]
-    return jax.block_until_ready(jax.device_put(state, host, may_alias=False))
 
 
 def finished_episodes(log: ChunkLog) -> dict[str, Any]:
