@@ -181,5 +181,14 @@ class QLearning:
 
 
 def _per_step(f: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of one joint step, mapped over time and sequences."""
-    return jax.vmap(jax.vmap(f))
+    """A function of one joint step, mapped over time and sequences ``[T, B]``.
+
+    Over both as one axis: the weights' gradients are then products of matrices (:class:`comarl.nets.layers.Linear`).
+    """
+
+    def mapped(*xs: Any) -> Any:
+        steps = jax.tree.leaves(xs)[0].shape[:2]
+        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), xs)
+        return jax.tree.map(lambda x: x.reshape(*steps, *x.shape[1:]), jax.vmap(f)(*rows))
+
+    return mapped
