@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
-from comarl.algos.optimise import gradient_step
+from comarl.algos.optimise import gradient_norm, gradient_step
 from comarl.algos.sequences import learned_steps, masked_mean, sequence_returns, unroll
 from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
@@ -144,7 +144,7 @@ class QLearning:
         """One gradient step on the sequences of ``batch``."""
         del key
         gradient, (metrics, error) = jax.grad(self.loss, has_aux=True)(state.online, state.target, batch)
-        metrics["grad_norm"] = optax.tree.norm(gradient)
+        metrics["grad_norm"] = gradient_norm(gradient)
         online, optimiser = gradient_step(self.optimiser, gradient, state.optimiser, state.online)
         updates = state.updates + 1
         target = next_target(online, state.target, updates, self.target_update, self.target_interval, self.target_tau)
