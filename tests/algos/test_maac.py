@@ -239,7 +239,7 @@ def test_each_agent_has_a_clipping_of_its_own() -> None:
     gradient = {"w": jnp.full((4,), 100.0)}
     state: Any = algorithm.optimiser.init(gradient)
     moments = algorithm.optimiser.update(gradient, state, gradient)[1][1][0].mu  # Adam's, .1 of the clipped gradient
-    np.testing.assert_allclose(np.linalg.norm(moments["w"]), 0.1 * 0.5 * N, rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(moments), 0.1 * 0.5 * N, rtol=1e-4)
 
 
 # Games whose soft values are known.

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from comarl.algos.optimise import gradient_step
+from comarl.algos.optimise import as_vector, gradient_norm, gradient_step
 
 
 def test_steps_are_those_of_momentum() -> None:
@@ -17,3 +17,24 @@ def test_steps_are_those_of_momentum() -> None:
         m = 0.5 * m + np.array(gradient)
         w = w - 0.1 * m
         np.testing.assert_allclose(params["w"], w, rtol=1e-6)
+
+
+def test_the_norm_is_that_of_all_parameters_together() -> None:
+    """By hand: √(3² + 4² + 12²) = 13."""
+    np.testing.assert_allclose(gradient_norm({"w": jnp.array([[3.0], [-4.0]]), "b": jnp.array(12.0)}), 13.0, rtol=1e-6)
+
+
+def test_as_vector_is_the_optimiser_of_each_parameter() -> None:
+    """Clipping by the norm of them all and momentum, over two steps; a part without parameters stays one."""
+    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.5))
+    vector = as_vector(optimiser)
+    params = {"w": jnp.array([[1.0], [-2.0]]), "b": jnp.array(0.5), "none": {}}
+    state, flat = optimiser.init(params), vector.init(params)
+    for scale in (1.0, -3.0):
+        gradient = {"w": scale * jnp.array([[3.0], [4.0]]), "b": jnp.array(12.0), "none": {}}
+        want, state = optimiser.update(gradient, state, params)
+        got, flat = vector.update(gradient, flat, params)
+        assert got["none"] == {}
+        for name in ("w", "b"):
+            np.testing.assert_allclose(got[name], want[name], rtol=1e-6)
+    assert vector.update({}, vector.init({}))[0] == {}

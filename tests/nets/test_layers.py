@@ -19,6 +19,20 @@ def test_linear_is_the_product_and_the_bias_on_any_leading_axes() -> None:
     assert layer(x[0, 0]).shape == (2,)
 
 
+def test_linears_gradients_are_sums_over_the_rows_of_any_leading_axes() -> None:
+    """By hand: dL/dw = Σ x dL/dyᵀ and dL/dx = w dL/dy, row by row; mapped calls have the same."""
+    layer = Linear(3, 2, key=KEY)
+    x, dy = jax.random.normal(KEY, (4, 5, 3)), jax.random.normal(jax.random.key(1), (4, 5, 2))
+    rows = list(zip(np.asarray(x).reshape(-1, 3), np.asarray(dy).reshape(-1, 2), strict=True))
+    weight, bias = sum(np.outer(*row) for row in rows), sum(d for _, d in rows)
+    mapped = lambda f: jax.vmap(f, in_axes=(None, 0))  # noqa: E731
+    for call in (Linear.__call__, mapped(Linear.__call__), mapped(mapped(Linear.__call__))):
+        by_layer, by_x = jax.vjp(call, layer, x)[1](dy)
+        np.testing.assert_allclose(by_layer.weight, weight, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(by_layer.bias, bias, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(by_x, np.asarray(dy) @ np.asarray(layer.weight).T, rtol=1e-5, atol=1e-6)
+
+
 def test_linear_without_bias_maps_zero_to_zero() -> None:
     layer = Linear(3, 2, key=KEY, use_bias=False)
     assert layer.bias is None

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
 from comarl.algos.counterfactual import counterfactual_advantage
-from comarl.algos.optimise import gradient_step
+from comarl.algos.optimise import gradient_norm, gradient_step
 from comarl.algos.sequences import deciding, masked_mean, sequence_returns
 from comarl.algos.stochastic import Floored, StochasticPolicy
 from comarl.algos.targets import TargetUpdate, next_target
@@ -150,7 +150,7 @@ class COMA:
             "loss": metrics["loss"] + value_loss,
             "value_loss": value_loss,
             "value": masked_mean(chosen(q, steps.action), real),
-            "grad_norm": optax.tree.norm(gradient),
+            "grad_norm": gradient_norm(gradient),
             "critic_grad_norm": masked_mean(critic_norm, real.any((1, 2))),
         }
         actor, optimiser = gradient_step(self.actor_optimiser, gradient, state.optimiser, state.actor)
@@ -182,7 +182,7 @@ class COMA:
             nothing = x[0].ts.last.all()
             learned = Central(online, target, optimiser, updates)
             learned = jax.tree.map(lambda new, old: jnp.where(nothing, old, new), learned, critic)
-            return learned, (error, optax.tree.norm(gradient))
+            return learned, (error, gradient_norm(gradient))
 
         critic, (error, norm) = jax.lax.scan(learn, critic, (steps, target), reverse=True)
         return critic, error, norm

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Policy, Update
-from comarl.algos.optimise import gradient_step
+from comarl.algos.optimise import gradient_norm, gradient_step
 from comarl.algos.sequences import unroll
 from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
@@ -132,7 +132,7 @@ class OffPolicy(abc.ABC):
             "loss": values["critic_loss"] + policies["policy_loss"],
             **values,
             **policies,
-            "grad_norm": optax.tree.norm((by_critic, by_actor)),
+            "grad_norm": gradient_norm((by_critic, by_actor)),
         }
         return Update(OffPolicyState(online, target, Optimisers(actor_state, critic_state), updates), metrics, error)
 

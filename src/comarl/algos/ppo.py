@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
-from comarl.algos.optimise import gradient_step
+from comarl.algos.optimise import gradient_norm, gradient_step
 from comarl.algos.sequences import masked_mean, sequence_returns
 from comarl.algos.stochastic import Draws, StochasticPolicy
 from comarl.algos.value_scale import ValueScale
@@ -163,7 +163,7 @@ class PPO:
         gradient, (metrics, error) = jax.grad(self.loss, has_aux=True)(
             state.networks, self._scale(state), batch.trajectory
         )
-        metrics["grad_norm"] = optax.tree.norm(gradient)
+        metrics["grad_norm"] = gradient_norm(gradient)
         networks, optimiser = gradient_step(self.optimiser, gradient, state.optimiser, state.networks)
         return Update(PPOState(networks, optimiser, state.scale), metrics, error)
 

@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Update
-from comarl.algos.optimise import gradient_step
+from comarl.algos.optimise import gradient_norm, gradient_step
 from comarl.algos.sequences import learned_steps, masked_mean, sequence_returns, unroll
 from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
@@ -144,7 +144,7 @@ class QLearning:
         """One gradient step on the sequences of ``batch``."""
         del key
         gradient, (metrics, error) = jax.grad(self.loss, has_aux=True)(state.online, state.target, batch)
-        metrics["grad_norm"] = optax.tree.norm(gradient)
+        metrics["grad_norm"] = gradient_norm(gradient)
         online, optimiser = gradient_step(self.optimiser, gradient, state.optimiser, state.online)
         updates = state.updates + 1
         target = next_target(online, state.target, updates, self.target_update, self.target_interval, self.target_tau)
@@ -181,5 +181,14 @@ class QLearning:
 
 
 def _per_step(f: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of one joint step, mapped over time and sequences."""
-    return jax.vmap(jax.vmap(f))
+    """A function of one joint step, mapped over time and sequences ``[T, B]``.
+
+    Over both as one axis: the weights' gradients are then products of matrices (:class:`comarl.nets.layers.Linear`).
+    """
+
+    def mapped(*xs: Any) -> Any:
+        steps = jax.tree.leaves(xs)[0].shape[:2]
+        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), xs)
+        return jax.tree.map(lambda x: x.reshape(*steps, *x.shape[1:]), jax.vmap(f)(*rows))
+
+    return mapped

@@ -14,6 +14,7 @@ from comarl.algos.coma import COMA
 from comarl.algos.inferring import Central, InferringMADDPG, apart
 from comarl.algos.maac import MAAC
 from comarl.algos.maddpg import MADDPG, AgentCritic
+from comarl.algos.optimise import as_vector
 from comarl.algos.ppo import PPO
 from comarl.algos.qlearning import QLearning
 from comarl.algos.relaxed import GumbelDraw, Relaxed, SoftDraw, Tanh
@@ -162,7 +163,7 @@ def build_optimiser(config: LearnerConfig, updates: int = 1) -> optax.GradientTr
         "radam": optax.radam(lr),
         "rmsprop": optax.rmsprop(lr, decay=0.99, eps=1e-5, eps_in_sqrt=False),  # PyTorch's: ε outside the root
     }
-    return optax.chain(optax.clip_by_global_norm(config.grad_clip), rules[config.optimiser])
+    return as_vector(optax.chain(optax.clip_by_global_norm(config.grad_clip), rules[config.optimiser]))
 
 
 def updates_per_iteration(config: RunConfig) -> int:

@@ -32,7 +32,7 @@ class Then(enum.Enum):
     SNAPSHOT = enum.auto()
     """Leave a copy of the state, and go on."""
     STOP = enum.auto()
-    """Leave a copy of the state, and stop."""
+    """Leave the state, and stop."""
 
 
 class Chunk(NamedTuple):
@@ -42,7 +42,7 @@ class Chunk(NamedTuple):
         seed: which.
         number: of the chunk, from 0 at the beginning of the training, however often it was broken off.
         log: what happened, on the host.
-        snapshot: a copy of the state after it, if :class:`Then` asks for one.
+        snapshot: the state after it, if :class:`Then` asks for one; no later chunk of the same call takes its memory.
     """
 
     seed: int
@@ -140,7 +140,11 @@ class Seeds:
                     log = jax.device_get(log)
                     self.done[seed] = number + 1
                     then = decide(seed, number)
-                    snapshot = None if then is Then.GO_ON else self._copies.of(self._states[i])
+                    # The last state is its own snapshot: no chunk follows that takes its memory.
+                    last = then is Then.STOP or number + 1 == chunks
+                    snapshot = None
+                    if then is not Then.GO_ON:
+                        snapshot = self._states[i] if last else self._copies.of(self._states[i])
                     finished.put(Chunk(seed, number, log, snapshot))
                     if then is Then.STOP:
                         break
