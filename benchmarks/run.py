@@ -112,7 +112,7 @@ def table(report: dict[str, Any]) -> str:
     ]
     for name, case in report["cases"].items():
         rates, share = case["rates"], case["phases"]["update"]["share"]
-        cells = [short(rates[x]["median"]) for x in list(rates)[:3]]
+        cells = [short(rates[x]["median"]) for x in ("env_steps_alone", "env_steps_acting", "updates")]
         lines.append(
             f"| {name} | {' | '.join(cells)} | {share['median']:.0%} of {short(case['peak']['median'])} GFLOP/s | "
             f"{case['compile_seconds']:.1f} s | {case['start_up']['warm']['median']:.1f} s | "

@@ -27,6 +27,7 @@ from comarl.report.speed import machine, short, spread  # noqa: E402
 
 ROUNDS = 7
 NAMES = {"comarl": "comarl", "jaxmarl": "JaxMARL", "benchmarl": "BenchMARL", "xuance": "XuanCe"}
+ENVIRONMENTS = Path(os.environ.get("COMARL_PEERS") or ROOT / ".cache" / "peers")
 RESULTS = ROOT / "benchmarks" / "results" / "peers.json"
 PAGE, MARK = ROOT / "docs" / "speed.md", "peers: made by 'make bench-peers'"
 
@@ -35,10 +36,15 @@ class Library:
     """A process that measures one library."""
 
     def __init__(self, name: str, method: str) -> None:
-        """Start it; what it prints goes to standard error."""
+        """Start it; what it prints goes to a log."""
         self.name = name
         command = [str(python_of(name)), str(HERE / f"on_{name}.py"), method]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._log = ENVIRONMENTS / f"{name}.log"
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("w", encoding="utf-8") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         self.versions: dict[str, str] = self._read()["versions"]
 
     def measure(self) -> dict[str, float]:
@@ -57,7 +63,7 @@ class Library:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.name} stopped with status {self._process.wait()}: its last lines above say why")
+            raise SystemExit(f"error: {self.name} stopped with status {self._process.wait()}: {self._log} says why")
         return json.loads(line)
 
 
@@ -146,7 +152,7 @@ def python_of(name: str) -> Path:
     if name == "comarl":
         return Path(sys.executable)
     wanted = HERE / "requirements" / f"{name}.txt"
-    folder = Path(os.environ.get("COMARL_PEERS", ROOT / ".cache" / "peers")) / name
+    folder = ENVIRONMENTS / name
     python, installed = folder / "bin" / "python", folder / "installed.txt"
     if not (installed.is_file() and installed.read_text(encoding="utf-8") == wanted.read_text(encoding="utf-8")):
         print(f"making {folder} from {wanted.relative_to(ROOT)} …", file=sys.stderr)

@@ -54,6 +54,13 @@ MEANING = {
     "evaluation": "all episodes of one evaluation",
 }
 """The phases. ``collect`` has the two below it as parts, ``update`` those from ``unroll`` to ``optimiser``."""
+RATES = {
+    "env_steps_alone": "environment steps/s, environments alone",
+    "env_steps_acting": "environment steps/s, acting",
+    "updates": "updates/s",
+    "evaluation_episodes": "episodes/s in evaluation",
+}
+"""The rates and their units."""
 WHOLE = ("collect", "sample", "update", "evaluation")
 """The phases that are no part of another."""
 
@@ -101,10 +108,10 @@ def measure(config: RunConfig, rounds: int) -> dict[str, Any]:
     return {
         "phases": {name: figures(seconds[name], operations[name], peak) for name in MEANING if name in seconds},
         "rates": {
-            "environment steps/s, environments alone": spread([steps / s for s in seconds["environment"]]),
-            "environment steps/s, acting": spread([steps / s for s in seconds["collect"]]),
-            "updates/s": spread([1 / s for s in seconds["update"]]),
-            "evaluation, episodes/s": spread([driver.episodes / s for s in seconds["evaluation"]]),
+            "env_steps_alone": spread([steps / s for s in seconds["environment"]]),
+            "env_steps_acting": spread([steps / s for s in seconds["collect"]]),
+            "updates": spread([1 / s for s in seconds["update"]]),
+            "evaluation_episodes": spread([driver.episodes / s for s in seconds["evaluation"]]),
         },
         "peak": spread([p / 1e9 for p in peak]),
         "compile_seconds": compile_seconds,
@@ -326,10 +333,11 @@ def short(value: float) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """What the figures were measured on; cores are those that this process may use."""
+    may_use = getattr(os, "sched_getaffinity", None)  # Linux has it
     return {
         "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": len(may_use(0)) if may_use else os.cpu_count(),
         "backend": jax.default_backend(),
         "jax": jax.__version__,
     }
@@ -352,7 +360,7 @@ def phase_table(title: str, result: dict[str, Any]) -> RenderableType:
             f"{share['median']:.1%}" if share else "–",
             MEANING[name],
         )
-    rates = [f"{name}: {show(value)}" for name, value in result["rates"].items()]
+    rates = [f"{RATES[name]}: {show(value)}" for name, value in result["rates"].items()]
     costs = (
         f"peak: {show(result['peak'])} GFLOP/s in the product of two {PEAK_SIDE} × {PEAK_SIDE} matrices\n"
         f"compiling the training: {result['compile_seconds']:.1f} s, memory at most: {result['peak_memory_gb']:.2f} GB"
