@@ -41,9 +41,9 @@ SHORTEST = 0.02
 """Seconds that a phase is repeated for in every round, at least."""
 
 MEANING = {
-    "collect": "an iteration's steps of all environments, with acting",
-    "environment": "the same steps, the environments alone",
-    "act": "the same steps, the policies alone",
+    "collect": "an iteration's steps of all environments",
+    "environment": "of these, the environments alone",
+    "act": "of these, the policies alone",
     "sample": "a batch from the memory",
     "update": "one whole update",
     "unroll": "the agents over a batch, once",
