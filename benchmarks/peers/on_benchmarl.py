@@ -12,7 +12,21 @@ from benchmarl import algorithms
 from benchmarl.environments import PettingZooTask
 from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from benchmarl.models import GruConfig, MlpConfig, SequenceModelConfig
-from settings import BATCH, BUFFER, EMBED, GAMMA, HIDDEN, LR, MANY, NUM_ENVS, STEPS, TARGET_INTERVAL, Driver
+from settings import (
+    BATCH,
+    BUFFER,
+    CLIP,
+    EMBED,
+    GAE_LAMBDA,
+    GAMMA,
+    HIDDEN,
+    LR,
+    MANY,
+    NUM_ENVS,
+    STEPS,
+    TARGET_INTERVAL,
+    Driver,
+)
 
 ITERATIONS = 5
 SETTINGS = {
@@ -31,6 +45,10 @@ SETTINGS = {
     "off_policy_n_optimizer_steps": 1,
     "off_policy_train_batch_size": BATCH * STEPS,  # in frames; the buffer gives sequences, for the agents have memory
     "off_policy_memory_size": BUFFER * STEPS,
+    "on_policy_collected_frames_per_batch": NUM_ENVS * STEPS,
+    "on_policy_n_envs_per_worker": NUM_ENVS,
+    "on_policy_n_minibatch_iters": 1,
+    "on_policy_minibatch_size": NUM_ENVS * STEPS,
     "evaluation": False,
     "render": False,
     "loggers": [],
@@ -66,6 +84,7 @@ class Clock(Callback):
             seconds = []
             for updates in (1, MANY):
                 self.experiment.config.off_policy_n_optimizer_steps = updates
+                self.experiment.config.on_policy_n_minibatch_iters = updates
                 start = time.perf_counter()
                 for _ in range(ITERATIONS):
                     yield
@@ -81,18 +100,26 @@ def main(method: str) -> None:
     rule = getattr(algorithms, f"{method.capitalize()}Config").get_from_yaml()
     if method == "qmix":
         rule.mixing_embed_dim = EMBED
+    if method == "mappo":
+        rule.clip_epsilon, rule.lmbda = CLIP, GAE_LAMBDA
     config = ExperimentConfig.get_from_yaml()
-    gru, encoder = GruConfig.get_from_yaml(), MlpConfig.get_from_yaml()
-    gru.hidden_size, gru.mlp_num_cells, encoder.num_cells = HIDDEN, [], []
-    agents = SequenceModelConfig(model_configs=[encoder, gru], intermediate_sizes=[HIDDEN])
     with tempfile.TemporaryDirectory() as folder:
         for name, value in (SETTINGS | {"save_folder": folder}).items():
             setattr(config, name, value)
-        experiment = Experiment(task, rule, agents, seed=0, config=config, callbacks=[Clock(driver)])
+        experiment = Experiment(
+            task, rule, network(), seed=0, config=config, critic_model_config=network(), callbacks=[Clock(driver)]
+        )
         try:
             experiment.run()
         except StopIteration:
             return
+
+
+def network() -> SequenceModelConfig:
+    """An encoder and a GRU with a linear head, for agents and for MAPPO's critic."""
+    gru, encoder = GruConfig.get_from_yaml(), MlpConfig.get_from_yaml()
+    gru.hidden_size, gru.mlp_num_cells, encoder.num_cells = HIDDEN, [], []
+    return SequenceModelConfig(model_configs=[encoder, gru], intermediate_sizes=[HIDDEN])
 
 
 if __name__ == "__main__":

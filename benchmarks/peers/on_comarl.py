@@ -8,7 +8,9 @@ import jax
 from settings import (
     BATCH,
     BUFFER,
+    CLIP,
     EMBED,
+    GAE_LAMBDA,
     GAMMA,
     HIDDEN,
     HYPER_HIDDEN,
@@ -49,6 +51,7 @@ SETTINGS: dict[str, Any] = {
     "eval_every": ITERATIONS * NUM_ENVS * STEPS,
     "eval_episodes": 1,
 }
+ON_POLICY = {"learner": "ppo", "optimiser": "adam", "minibatches": 1, "td_lambda": GAE_LAMBDA, "clip": CLIP}
 
 
 def main(method: str) -> None:
@@ -56,8 +59,10 @@ def main(method: str) -> None:
     prepare()
     driver = Driver()
     run, programs = None, []
+    own = SETTINGS | (ON_POLICY if method == "mappo" else {})
     for updates in (1, MANY):
-        config = with_settings(RunConfig(method=method, env="mpe/simple_spread"), SETTINGS | {"updates": updates})
+        often = {"updates": updates, "epochs": updates}  # from replay, on-policy
+        config = with_settings(RunConfig(method=method, env="mpe/simple_spread"), own | often)
         on_device = build_driver(config, build_env(config))
         run = jax.jit(on_device.init)(0) if run is None else run
         programs.append(jax.jit(on_device.chunk, donate_argnums=0).lower(run).compile())

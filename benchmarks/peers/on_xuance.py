@@ -13,7 +13,9 @@ from pettingzoo.mpe import simple_spread_v3
 from settings import (
     BATCH,
     BUFFER,
+    CLIP,
     EMBED,
+    GAE_LAMBDA,
     GAMMA,
     HIDDEN,
     HYPER_HIDDEN,
@@ -43,17 +45,29 @@ SETTINGS = {
     "use_parameter_sharing": True,
     "hidden_dim_mixing_net": EMBED,
     "hidden_dim_hyper_net": HYPER_HIDDEN,
-    "batch_size": BATCH,
-    "buffer_size": BUFFER,
     "gamma": GAMMA,
     "learning_rate": LR,
-    "sync_frequency": TARGET_INTERVAL,
-    "double_q": True,
     "use_grad_clip": True,
     "grad_clip_norm": 25.0,
-    "start_training": 0,
     "render": False,
     "render_mode": None,
+}
+REPLAYING = {
+    "batch_size": BATCH,
+    "buffer_size": BUFFER,
+    "sync_frequency": TARGET_INTERVAL,
+    "double_q": True,
+    "start_training": 0,
+}
+ON_POLICY = {
+    "policy": "Categorical_MAAC_Policy",
+    "continuous_action": False,
+    "actor_hidden_size": [],
+    "critic_hidden_size": [],
+    "buffer_size": NUM_ENVS,  # in episodes, for the agents have memory
+    "n_minibatch": 1,
+    "gae_lambda": GAE_LAMBDA,
+    "clip_range": CLIP,
 }
 
 
@@ -71,9 +85,12 @@ def main(method: str) -> None:
     """Build XuanCe's agents; time whole iterations of their ``train`` when asked."""
     driver = Driver()
     REGISTRY_MULTI_AGENT_ENV["spread"] = Spread
+    own = SETTINGS | (ON_POLICY if method == "mappo" else REPLAYING)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # it writes its logs below the working directory
-        config = get_arguments(method, "mpe", "simple_spread_v3", parser_args=Namespace(**SETTINGS))
+        config = get_arguments(method, "mpe", "simple_spread_v3", parser_args=Namespace(**own))
+        if method == "mappo":
+            del config.normalize  # no layer normalisation
         agents = getattr(xuance.torch.agents, f"{method.upper()}_Agents")(config, make_envs(config))
 
         def seconds(updates: int) -> float:

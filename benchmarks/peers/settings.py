@@ -9,7 +9,7 @@ import resource
 import sys
 from collections.abc import Iterator
 
-METHODS = ("qmix", "vdn", "iql")
+METHODS = ("qmix", "vdn", "iql", "mappo")
 NUM_ENVS = 8
 STEPS = 26
 """Steps of an episode, of a collection and of a sequence."""
@@ -20,11 +20,12 @@ HIDDEN = 64
 EMBED, HYPER_HIDDEN = 32, 128
 """Width of the mixer, and the hidden width of its hypernetworks."""
 GAMMA, LR = 0.9, 5e-3
+GAE_LAMBDA, CLIP = 0.95, 0.2
 BUFFER = 5000
 """Sequences that are kept."""
 TARGET_INTERVAL = 200
 MANY = 5
-"""Updates of an iteration that learns more often, to tell learning from the rest."""
+"""Updates of an iteration that learns more often, to tell learning from the rest (MAPPO: epochs, of one minibatch)."""
 
 
 class Driver:
