@@ -44,7 +44,7 @@ bench: $(READY) ## measure speed and memory
 bench-scaling: $(READY) ## how time grows with agents, environments, steps, width and seeds: docs/speed.md (goes on where it stopped)
 	$(BIN)/python benchmarks/scaling.py
 
-bench-peers: $(READY) ## speed beside other libraries, in environments of their own (METHODS="qmix vdn iql"): docs/speed.md
+bench-peers: $(READY) ## speed beside other libraries, in environments of their own (METHODS="qmix vdn iql mappo"): docs/speed.md
 	$(BIN)/python benchmarks/peers/run.py $(METHODS)
 
 lint: $(READY) ## ruff and pyright

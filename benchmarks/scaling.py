@@ -3,7 +3,7 @@
 ``python benchmarks/scaling.py [METHOD or WHAT...]`` measures every method of :data:`METHODS` over agents and over
 environments, and QMIX over the steps of a sequence, the width of the agents, and seeds as well; or those named alone
 (``qmix iql agents``). The other settings stay at :data:`BASE`. A point that is in ``benchmarks/results/scaling.json``
-is not measured again, so the command goes on where it was stopped. After every line of points the JSON, the pictures
+is not measured again, so the command goes on where it was stopped. After every line of points the pictures
 ``docs/images/scaling-*.png`` and the section in ``docs/speed.md`` are written anew. Nothing else should run on the
 machine meanwhile.
 """
@@ -55,6 +55,7 @@ def main(names: list[str]) -> None:
                 if not any(wanted.items() <= point.items() for point in points):
                     print(f"{method}: {what} {value}", file=sys.stderr)
                     points.append(wanted | point_of(method, what, value))
+                    save(points)
                 if "failed" in next(point for point in points if wanted.items() <= point.items()):
                     break
             write(points)
@@ -73,9 +74,13 @@ def point_of(method: str, what: str, value: int) -> dict[str, Any]:
     return json.loads(done.stdout) if done.returncode == 0 else {"failed": f"status {done.returncode}"}
 
 
-def write(points: list[dict[str, Any]]) -> None:
-    """The JSON, a picture for everything that grows, and the section with the slopes."""
+def save(points: list[dict[str, Any]]) -> None:
+    """The JSON, a line for each point."""
     RESULTS.write_text("[\n" + ",\n".join(json.dumps(point) for point in points) + "\n]\n", encoding="utf-8")
+
+
+def write(points: list[dict[str, Any]]) -> None:
+    """A picture for everything that grows, and the section with the slopes."""
     parts = []
     for what in GROWING:
         lines = lines_of(points, what)
