@@ -21,7 +21,8 @@ from comarl.experiments.methods import METHODS as KNOWN
 
 ROOT = Path(__file__).parent.parent
 RESULTS, PICTURES = ROOT / "benchmarks" / "results" / "scaling.json", ROOT / "docs" / "images"
-PAGE, MARK = ROOT / "docs" / "speed.md", "scaling: made by 'make bench-scaling'"
+PAGE = ROOT / "docs" / "speed.md"
+MARK = "scaling: made by 'make bench-scaling'"
 ROUNDS = 5
 METHODS = tuple(name for name in KNOWN if name != "joint")  # the joint Q's outputs are all joint actions: exponential
 BASE = {"agents": 4, "environments": 8, "steps": 26, "width": 64, "seeds": 1}

@@ -29,7 +29,8 @@ ROUNDS = 7
 NAMES = {"comarl": "comarl", "jaxmarl": "JaxMARL", "benchmarl": "BenchMARL", "xuance": "XuanCe"}
 ENVIRONMENTS = Path(os.environ.get("COMARL_PEERS") or ROOT / ".cache" / "peers")
 RESULTS = ROOT / "benchmarks" / "results" / "peers.json"
-PAGE, MARK = ROOT / "docs" / "speed.md", "peers: made by 'make bench-peers'"
+PAGE = ROOT / "docs" / "speed.md"
+MARK = "peers: made by 'make bench-peers'"
 
 
 class Library:
