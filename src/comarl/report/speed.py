@@ -96,27 +96,32 @@ def measure(config: RunConfig, rounds: int) -> dict[str, Any]:
     compile_seconds = time.perf_counter() - start
     phases = training_phases(driver, run)
     side = jnp.ones((PEAK_SIDE, PEAK_SIDE))
-    seconds = alternate(
-        {name: phase.call for name, phase in phases.items()} | {"peak": jitted(lambda a: a @ a, side)}, rounds
-    )
+    calls = {name: part.call for name, part in phases.items()}
+    seconds = alternate(calls | {"peak": jitted(lambda a: a @ a, side)}, rounds)
     peak = [2 * PEAK_SIDE**3 / s for s in seconds.pop("peak")]
-    steps = driver.steps_per_iteration
     operations = {name: part.operations for name, part in phases.items()}
     if "loss" in phases:  # the gradient was timed, which holds the loss
         seconds["backward"] = [b - a for a, b in zip(seconds["loss"], seconds["backward"], strict=True)]
         operations["backward"] = (operations["backward"] or 0.0) - (operations["loss"] or 0.0)
     return {
         "phases": {name: figures(seconds[name], operations[name], peak) for name in MEANING if name in seconds},
-        "rates": {
-            "env_steps_alone": spread([steps / s for s in seconds["environment"]]),
-            "env_steps_acting": spread([steps / s for s in seconds["collect"]]),
-            "updates": spread([1 / s for s in seconds["update"]]),
-            "evaluation_episodes": spread([driver.episodes / s for s in seconds["evaluation"]]),
-        },
+        "rates": _rates(driver, seconds),
         "peak": spread([p / 1e9 for p in peak]),
         "compile_seconds": compile_seconds,
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }
+
+
+def _rates(driver: OnDevice, seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """What is done in a second, by the names of :data:`RATES`."""
+    steps = driver.steps_per_iteration
+    counts = {
+        "env_steps_alone": (steps, "environment"),
+        "env_steps_acting": (steps, "collect"),
+        "updates": (1, "update"),
+        "evaluation_episodes": (driver.episodes, "evaluation"),
+    }
+    return {name: spread([count / s for s in seconds[part]]) for name, (count, part) in counts.items()}
 
 
 def on_device(config: RunConfig) -> OnDevice:
