@@ -55,19 +55,21 @@ def test_a_share_is_of_the_same_rounds_peak() -> None:
     assert figures([1.0, 1.0], 0.0, [4.0, 4.0])["share"] is None
 
 
-@pytest.mark.parametrize(
-    ("method", "learner", "without"),
-    [
-        ("vdn", {"batch_size": 2, "updates": 1, "learning_starts": 0}, set()),
-        ("mappo", {"learner": "ppo", "minibatches": 1}, {"unroll", "mixer"}),
-    ],
-)
-def test_phases(method: str, learner: dict[str, Any], without: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+REPLAYED = {"batch_size": 2, "updates": 1, "learning_starts": 0}
+
+
+@pytest.fixture(name="quick")
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dozen programs need not be compiled to be counted."""
     monkeypatch.setattr(speed, "SHORTEST", 0.0)
-    monkeypatch.setattr(speed, "jitted", lambda f, *args: lambda: None)  # a dozen programs need not be compiled
-    result = measure(with_settings(RunConfig(method=method, env="two-step"), TINY | learner), rounds=3)
+    monkeypatch.setattr(speed, "jitted", lambda f, *args: lambda: None)
+
+
+@pytest.mark.usefixtures("quick")
+def test_phases() -> None:
+    result = measure(with_settings(RunConfig(method="vdn", env="two-step"), TINY | REPLAYED), rounds=3)
     phases = result["phases"]
-    assert list(phases) == [name for name in MEANING if name not in without]
+    assert list(phases) == list(MEANING)
     # An update is a loss, its gradient, and what has no matrix products.
     assert phases["backward"]["gflop"] > phases["loss"]["gflop"] / 2 > 0
     assert phases["update"]["gflop"] == pytest.approx(phases["loss"]["gflop"] + phases["backward"]["gflop"])
@@ -77,6 +79,16 @@ def test_phases(method: str, learner: dict[str, Any], without: set[str], monkeyp
     assert phases["evaluation"]["gflop"] is None
     assert result["rates"]["updates"]["median"] == pytest.approx(1 / phases["update"]["seconds"]["median"])
     assert result["rates"]["env_steps_alone"]["median"] == pytest.approx(8 / phases["environment"]["seconds"]["median"])
+
+
+@pytest.mark.usefixtures("quick")
+def test_phases_of_policy_gradients() -> None:
+    ppo = TINY | {"learner": "ppo", "minibatches": 1}
+    driver = speed.on_device(with_settings(RunConfig(method="mappo", env="two-step"), ppo))
+    phases = speed.training_phases(driver, jax.jit(driver.init)(0))
+    assert set(phases) == set(MEANING) - {"unroll", "mixer"}
+    # Here the loss and its gradient are still one, and the update has no other products.
+    assert phases["update"].operations == phases["backward"].operations
 
 
 def test_a_jitted_call_runs_the_function() -> None:
