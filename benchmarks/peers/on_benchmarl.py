@@ -28,7 +28,7 @@ from settings import (
     Driver,
 )
 
-ITERATIONS = 5
+ITERATIONS = 20
 SETTINGS = {
     "share_policy_params": True,
     "prefer_continuous_actions": False,

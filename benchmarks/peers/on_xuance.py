@@ -30,7 +30,7 @@ from xuance.common import get_arguments
 from xuance.environment import REGISTRY_MULTI_AGENT_ENV, make_envs
 from xuance.environment.multi_agent_env.mpe import MPE_Env
 
-ITERATIONS = 5
+ITERATIONS = 20
 SETTINGS = {
     "env_name": "spread",
     "env_id": "simple_spread_v3",

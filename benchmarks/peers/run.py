@@ -107,9 +107,15 @@ def compare(method: str) -> dict[str, Any]:
 
 
 def figures(rounds: list[dict[str, float]]) -> dict[str, Any]:
-    """Rates, as medians with their ranges."""
+    """Rates, as medians with their ranges.
+
+    An update is a difference; where it takes next to nothing of an iteration, noise can make a round's negative. Such
+    rounds are left out, and how many there were is said.
+    """
+    updates = [x["update"] for x in rounds if x["update"] > 0]
     return {
-        "updates/s": spread([1 / x["update"] for x in rounds]),
+        "updates/s": spread([1 / x for x in updates]),
+        "rounds with an update": len(updates),
         "iterations/s": spread([1 / x["iteration"] for x in rounds]),
         "environment steps/s": spread([NUM_ENVS * STEPS / x["iteration"] for x in rounds]),
         "memory (GB)": max(x["memory"] for x in rounds),
@@ -118,8 +124,10 @@ def figures(rounds: list[dict[str, float]]) -> dict[str, Any]:
 
 def ratios(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> dict[str, Any]:
     """How many times faster ours is, round by round."""
+    pairs = list(zip(ours, theirs, strict=True))
     return {
-        what: spread([t[what] / o[what] for o, t in zip(ours, theirs, strict=True)]) for what in ("update", "iteration")
+        what: spread([t[what] / o[what] for o, t in pairs if min(o[what], t[what]) > 0])
+        for what in ("update", "iteration")
     }
 
 
