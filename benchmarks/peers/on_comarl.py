@@ -58,22 +58,21 @@ def main(method: str) -> None:
     """Compile a chunk with one update in an iteration and one with several; time them when asked."""
     prepare()
     driver = Driver()
-    run, programs = None, []
     own = SETTINGS | (ON_POLICY if method == "mappo" else {})
+    programs, runs = [], []
     for updates in (1, MANY):
         often = {"updates": updates, "epochs": updates}  # from replay, on-policy
         config = with_settings(RunConfig(method=method, env="mpe/simple_spread"), own | often)
         on_device = build_driver(config, build_env(config))
-        run = jax.jit(on_device.init)(0) if run is None else run
+        run = jax.jit(on_device.init)(0)
         programs.append(jax.jit(on_device.chunk, donate_argnums=0).lower(run).compile())
-    for program in programs:
-        run, _ = program(run)
+        runs.append(programs[-1](run)[0])
     driver.ready(comarl=comarl.__version__, jax=jax.__version__)
     for _ in driver.requests():
         seconds = []
-        for program in programs:
+        for i, program in enumerate(programs):
             start = time.perf_counter()
-            run, _ = jax.block_until_ready(program(run))
+            runs[i], _ = jax.block_until_ready(program(runs[i]))
             seconds.append((time.perf_counter() - start) / ITERATIONS)
         driver.answer(*seconds)
 
