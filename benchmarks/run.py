@@ -85,9 +85,11 @@ def start_up(method: str, env: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def wall(command: list[str]) -> tuple[float, str]:
-    """Seconds and standard output of a process."""
+    """Seconds and standard output of a process, whose standard error is shown if it fails."""
     start = time.perf_counter()
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"error: {' '.join(command)} ended with status {done.returncode}:\n{done.stderr}")
     return time.perf_counter() - start, done.stdout
 
 
