@@ -92,6 +92,8 @@ def compare(method: str) -> dict[str, Any]:
         print(f"starting {NAMES[name]} …", file=sys.stderr)
         libraries.append(Library(name, method))
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for library in libraries:
+        library.measure()  # not counted: a library's first measurement may still warm something up
     for number in range(ROUNDS):
         print(f"round {number + 1} of {ROUNDS}", file=sys.stderr)
         for library in libraries[:: 1 if number % 2 == 0 else -1]:
