@@ -8,7 +8,8 @@ READY := .venv/ready-$(HERE)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-paper test-faults fuzz bench results compare lint format lock clean
+.PHONY: help install demo test test-paper test-faults fuzz bench bench-scaling bench-peers results compare lint format lock
+.PHONY: clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -43,6 +44,12 @@ bench: $(READY) ## measure speed and memory
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/host.py
 	$(BIN)/python benchmarks/checkpoints.py
+
+bench-scaling: $(READY) ## how time grows with agents, environments, steps, width and seeds: docs/speed.md (goes on where it stopped)
+	$(BIN)/python benchmarks/scaling.py
+
+bench-peers: $(READY) ## speed beside other libraries, in environments of their own (METHODS="qmix vdn iql mappo"): docs/speed.md
+	$(BIN)/python benchmarks/peers/run.py $(METHODS)
 
 lint: $(READY) ## ruff and pyright
 	$(BIN)/ruff check

@@ -17,12 +17,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from run import RESULTS, machine, show, spread
+from run import RESULTS
 
 from comarl.experiments.backend import prepare
 from comarl.experiments.build import build_driver, build_env
 from comarl.experiments.config import with_settings
 from comarl.experiments.presets import resolve
+from comarl.report.speed import machine, show, spread
 from comarl.training.checkpoint import Series, quiet
 from comarl.training.copies import Copies
 from comarl.training.ondevice import OnDevice, RunState

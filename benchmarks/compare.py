@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import write_between
 from scipy.stats import bootstrap, trim_mean
 
 from comarl.experiments.config import RunConfig
@@ -188,10 +189,7 @@ def write_table(name: str, rows: list[dict[str, Any]]) -> None:
 
 def write_section(name: str, lines: list[str]) -> None:
     """The page's part between the marks of that name."""
-    begin, end = f"<!-- {name}: made by 'make compare' -->", f"<!-- end of {name} -->"
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
-    _, _, after = rest.partition(end)
-    PAGE.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
+    write_between(PAGE, f"{name}: made by 'make compare'", "\n".join(lines))
 
 
 def cell(row: dict[str, Any]) -> str:

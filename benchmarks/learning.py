@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import write_between
 
 from comarl.experiments.methods import with_learner
 from comarl.experiments.presets import PRESETS, resolve
@@ -20,7 +21,7 @@ from comarl.report.curves import Curve, read_curve, summarise
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "learning.json"
-BEGIN, END = "<!-- results: made by 'make results' -->", "<!-- end of results -->"
+MARK = "results: made by 'make results'"
 SEEDS = 3
 FAMILIES = ("smax", "mpe", "lbf", "switch", "checkers")
 SOLVED = 0.8
@@ -102,10 +103,7 @@ def write(rows: list[dict[str, Any]]) -> None:
             f"| {r['method']}{_with(r)} | {r['env']} | {short(name)} {show_score(name, r['middle'])} [{low}, {high}] | "
             f"{show_score(name, r['random'])} | {_script(r)} | {r['env_steps']:,} | {r['train_seconds']:.0f} s |"
         )
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
+    write_between(ROOT / "README.md", MARK, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -30,8 +30,9 @@ def as_vector(optimiser: optax.GradientTransformation) -> optax.GradientTransfor
     def init(params: Any) -> optax.OptState:
         return optimiser.init(ravel_pytree(params)[0])
 
-    def update(gradient: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
-        vector, tree = ravel_pytree(gradient)
+    def update(updates: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
+        vector, tree = ravel_pytree(updates)
+        change: Any
         change, state = optimiser.update(vector, state, None if params is None else ravel_pytree(params)[0])
         return tree(change), state
 

@@ -23,6 +23,10 @@ COMMANDS = {
     "render": ("comarl.cli.render:render", "draw an episode: comarl render switch/2 --policy optimal"),
     "list": ("comarl.cli.catalogue:catalogue", "methods, learners, environments and presets"),
     "check-env": ("comarl.cli.catalogue:check_env", "check an environment, also your own, and name what is wrong"),
+    "bench": (
+        "comarl.cli.bench:bench",
+        "where a training's time goes on this machine, phase by phase",
+    ),
     "tables": ("comarl.cli.tables:tables", "learned beside exact values on a small game"),
     "surface": ("comarl.cli.seeing:surface", "Q_tot over two agents' utilities, as a picture"),
     "regret": ("comarl.cli.seeing:regret", "is the greedy joint action the best one? On random games"),

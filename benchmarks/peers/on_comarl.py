@@ -1,0 +1,81 @@
+"""Measures this library: ``python on_comarl.py METHOD``, started by ``run.py``."""
+
+import sys
+import time
+from typing import Any
+
+import jax
+from settings import (
+    BATCH,
+    BUFFER,
+    CLIP,
+    EMBED,
+    GAE_LAMBDA,
+    GAMMA,
+    HIDDEN,
+    HYPER_HIDDEN,
+    LR,
+    MANY,
+    NUM_ENVS,
+    STEPS,
+    TARGET_INTERVAL,
+    Driver,
+)
+
+import comarl
+from comarl.experiments.backend import prepare
+from comarl.experiments.build import build_driver, build_env
+from comarl.experiments.config import RunConfig, with_settings
+
+ITERATIONS = 200
+SETTINGS: dict[str, Any] = {
+    "num_envs": NUM_ENVS,
+    "length": STEPS,
+    "batch_size": BATCH,
+    "hidden": HIDDEN,
+    "embed": EMBED,
+    "hyper_hidden": HYPER_HIDDEN,
+    "gamma": GAMMA,
+    "lr": LR,
+    "buffer_steps": BUFFER * STEPS,
+    "target_interval": TARGET_INTERVAL,
+    "last_action": False,
+    "td_lambda": 0.0,
+    "stored_state": False,
+    "optimiser": "radam",
+    "grad_clip": 25.0,
+    "team_reward": "sum",
+    "learning_starts": 0,
+    # A chunk is so many iterations and ends with an evaluation, here of one episode, which counts.
+    "steps": ITERATIONS * NUM_ENVS * STEPS,
+    "eval_every": ITERATIONS * NUM_ENVS * STEPS,
+    "eval_episodes": 1,
+}
+ON_POLICY = {"learner": "ppo", "optimiser": "adam", "minibatches": 1, "td_lambda": GAE_LAMBDA, "clip": CLIP}
+
+
+def main(method: str) -> None:
+    """Compile a chunk with one update in an iteration and one with several; time them when asked."""
+    prepare()
+    driver = Driver()
+    own = SETTINGS | (ON_POLICY if method == "mappo" else {})
+    programs, runs = [], []
+    for updates in (1, MANY):
+        often = {"updates": updates, "epochs": updates}  # from replay, on-policy
+        config = with_settings(RunConfig(method=method, env="mpe/simple_spread"), own | often)
+        on_device = build_driver(config, build_env(config))
+        run = jax.jit(on_device.init)(0)
+        programs.append(jax.jit(on_device.chunk, donate_argnums=0).lower(run).compile())
+        runs.append(programs[-1](run)[0])
+    driver.ready(comarl=comarl.__version__, jax=jax.__version__)
+    for _ in driver.requests():
+        seconds = []
+        for i, program in enumerate(programs):
+            start = time.perf_counter()
+            runs[i], _ = jax.block_until_ready(program(runs[i]))
+            seconds.append((time.perf_counter() - start) / ITERATIONS)
+        driver.answer(*seconds)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
