@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+import textwrap
 from typing import Any
 
 import jax
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from comarl.envs.adapters.jaxmarl import MPE_IDS, AttackNearest, Mpe, Smax, SmaxState, import_jaxmarl
+from comarl.envs.adapters.jaxmarl import MPE, AttackNearest, Mpe, Smax, SmaxState
+from comarl.envs.adapters.jaxmarl_parts import import_part
 from comarl.envs.conformance import check_env
 from comarl.envs.registry import FAMILIES, make_env
 from comarl.envs.wrappers import AutoReset
@@ -62,15 +64,25 @@ def ending(state: SmaxState) -> tuple[bool, float, float, float]:
 # What the package is like.
 
 
-def test_importing_jaxmarl_leaves_standard_output_and_its_redirection_alone() -> None:
-    code = (
-        "import io, sys; sink = io.StringIO(); sys.stdout = sys.stderr = sink\n"
-        "from comarl.envs.adapters.jaxmarl import import_jaxmarl\n"
-        "import_jaxmarl()\n"
-        "assert sys.stdout is sink and sys.stderr is sink and sink.getvalue() == ''"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+def test_only_what_is_needed_is_imported_and_whoever_wants_it_whole_gets_it() -> None:
+    code = """
+        import io, sys
+        kept, sys.stdout, sys.stderr = sys.stdout, io.StringIO(), io.StringIO()
+        sinks = sys.stdout, sys.stderr
+        from comarl.envs.registry import make_env
+        for name in ("mpe/simple_spread", "smax/3m", "smax/2s3z"):
+            make_env(name).heuristics()
+        assert not any(name.split(".")[0] == "jaxmarl" for name in sys.modules)
+        assert (sys.stdout, sys.stderr) == sinks and sinks[0].getvalue() == ""
+        import jaxmarl
+        assert jaxmarl.make("MPE_simple_spread_v3").num_agents == 3 and jaxmarl.environments.smax.SMAX
+        assert make_env("smax/8m").spec.num_agents == 8
+        sys.stdout = kept
+        print("as it should be")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("as it should be\n")  # the whole of it prints, whatever sys.stdout is
 
 
 @pytest.mark.parametrize("name", ["smax/3m", "mpe/simple_spread"])
@@ -81,15 +93,12 @@ def test_without_jaxmarl_the_error_names_the_extra(name: str, monkeypatch: pytes
 
 
 def test_every_scenario_and_every_discrete_particle_world_is_listed() -> None:
-    import_jaxmarl()
-    from jaxmarl import registered_envs
-    from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
-
-    assert FAMILIES["smax"].variants == tuple(MAP_NAME_TO_SCENARIO)
-    assert FAMILIES["mpe"].variants == FAMILIES["mpe-continuous"].variants == tuple(MPE_IDS)
+    assert FAMILIES["smax"].variants == tuple(import_part("smax.smax_env").MAP_NAME_TO_SCENARIO)
+    assert FAMILIES["mpe"].variants == FAMILIES["mpe-continuous"].variants == tuple(MPE)
     # Left out: facmac, which has continuous actions only, and the world of one agent.
-    missing = {name for name in registered_envs if name.startswith("MPE")} - set(MPE_IDS.values())
-    assert all("facmac" in name or name == "MPE_simple_v3" for name in missing)
+    missing = {name for name in import_part("mpe").__all__ if name.startswith("Simple")} - set(MPE.values())
+    assert missing
+    assert all("Facmac" in name or name == "SimpleMPE" for name in missing)
 
 
 # SMAX: endings.
@@ -303,7 +312,7 @@ def corners(env: Mpe, discrete: Mpe, choice: np.ndarray) -> np.ndarray:
     return vectors
 
 
-@pytest.mark.parametrize("name", MPE_IDS)
+@pytest.mark.parametrize("name", MPE)
 def test_continuous_worlds_do_what_the_discrete_ones_do_at_their_corners(name: str) -> None:
     env, discrete = make_env(f"mpe-continuous/{name}"), make_env(f"mpe/{name}")
     assert isinstance(env, Mpe)
@@ -342,13 +351,13 @@ def test_a_continuous_speaker_and_listener_are_padded() -> None:
 
 
 @pytest.mark.paper
-@pytest.mark.parametrize("name", MPE_IDS)
+@pytest.mark.parametrize("name", MPE)
 def test_continuous_worlds_conform(name: str) -> None:
     assert check_env(make_env(f"mpe-continuous/{name}")) == []
 
 
 def test_worlds_with_adversaries_say_that_agents_oppose_each_other() -> None:
-    opposed = {name for name in MPE_IDS if make_env(f"mpe/{name}").spec.opposed}
+    opposed = {name for name in MPE if make_env(f"mpe/{name}").spec.opposed}
     assert opposed == {"simple_adversary", "simple_crypto", "simple_push", "simple_tag", "simple_world_comm"}
     assert not make_env("mpe-continuous/simple_reference").spec.opposed
     assert make_env("mpe-continuous/simple_push").spec.opposed

@@ -1,13 +1,8 @@
 """JaxMARL's environments: SMAX (combat) and MPE (particle worlds).
 
-JaxMARL is imported by the functions that need it: the import takes seconds and the package is optional.
+JaxMARL is imported by the functions that need it: the package is optional.
 """
 
-import contextlib
-import io
-import sys
-import warnings
-from collections.abc import Generator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,50 +11,21 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from comarl.envs.adapters import smax_units
+from comarl.envs.adapters.jaxmarl_parts import import_part
 from comarl.envs.base import ObservedEnv, make_timestep, select, strong
-from comarl.errors import missing_extra
 from comarl.types import Action, EnvSpec, TimeStep
 
-MPE_IDS: dict[str, str] = {
-    "simple_spread": "MPE_simple_spread_v3",
-    "simple_speaker_listener": "MPE_simple_speaker_listener_v4",
-    "simple_reference": "MPE_simple_reference_v3",
-    "simple_adversary": "MPE_simple_adversary_v3",
-    "simple_crypto": "MPE_simple_crypto_v3",
-    "simple_push": "MPE_simple_push_v3",
-    "simple_tag": "MPE_simple_tag_v3",
-    "simple_world_comm": "MPE_simple_world_comm_v3",
+MPE: dict[str, str] = {
+    "simple_spread": "SimpleSpreadMPE",
+    "simple_speaker_listener": "SimpleSpeakerListenerMPE",
+    "simple_reference": "SimpleReferenceMPE",
+    "simple_adversary": "SimpleAdversaryMPE",
+    "simple_crypto": "SimpleCryptoMPE",
+    "simple_push": "SimplePushMPE",
+    "simple_tag": "SimpleTagMPE",
+    "simple_world_comm": "SimpleWorldCommMPE",
 }
-"""What ``mpe/<name>`` is called in JaxMARL. In the first three every agent is on one team."""
-
-
-def import_jaxmarl() -> Any:
-    """The package ``jaxmarl``, without the two lines that it prints to standard output.
-
-    Raises:
-        ComarlError: if it, or something it needs, is not installed.
-    """
-    try:
-        with _quiet_import():
-            import jaxmarl
-    except ImportError as error:
-        raise missing_extra((error.name or "jaxmarl").split(".")[0], "jaxmarl") from error
-    return jaxmarl
-
-
-@contextlib.contextmanager
-def _quiet_import() -> Generator[None]:
-    # JaxMARL prints while it is imported, and halfway through it puts sys.__stdout__ and sys.__stderr__ in the place of
-    # whatever was sys.stdout and sys.stderr, a progress display or a redirection.
-    kept = {name: getattr(sys, name) for name in ("stdout", "stderr", "__stdout__")}
-    sink = io.StringIO()
-    sys.__dict__.update(stdout=sink, __stdout__=sink)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        sys.__dict__.update(kept)
+"""JaxMARL's class of each ``mpe/<name>``. In the first three every agent is on one team."""
 
 
 def make_smax(variant: str) -> "Smax":
@@ -69,29 +35,26 @@ def make_smax(variant: str) -> "Smax":
         ComarlError: if JaxMARL is not installed.
         KeyError: if JaxMARL has no such scenario.
     """
-    import_jaxmarl()
-    from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
-
-    return Smax(f"smax/{variant}", MAP_NAME_TO_SCENARIO[variant])
+    return Smax(f"smax/{variant}", import_part("smax.smax_env").MAP_NAME_TO_SCENARIO[variant])
 
 
 def make_mpe(variant: str) -> "Mpe":
-    """The particle world ``mpe/<variant>`` of :data:`MPE_IDS`, with discrete actions.
+    """The particle world ``mpe/<variant>`` of :data:`MPE`, with discrete actions.
 
     Raises:
         ComarlError: if JaxMARL is not installed.
     """
-    env = import_jaxmarl().make(MPE_IDS[variant], action_type="Discrete")
+    env = getattr(import_part("mpe"), MPE[variant])(action_type="Discrete")
     return Mpe(f"mpe/{variant}", env)
 
 
 def make_mpe_continuous(variant: str) -> "Mpe":
-    """The particle world ``mpe-continuous/<variant>`` of :data:`MPE_IDS`, with continuous actions.
+    """The particle world ``mpe-continuous/<variant>`` of :data:`MPE`, with continuous actions.
 
     Raises:
         ComarlError: if JaxMARL is not installed.
     """
-    env = import_jaxmarl().make(MPE_IDS[variant], action_type="Continuous")
+    env = getattr(import_part("mpe"), MPE[variant])(action_type="Continuous")
     return Mpe(f"mpe-continuous/{variant}", env)
 
 
@@ -117,10 +80,7 @@ class Smax(ObservedEnv):
     """
 
     def __init__(self, name: str, scenario: Any):
-        import_jaxmarl()
-        from jaxmarl.environments.smax import HeuristicEnemySMAX
-
-        self._env: Any = HeuristicEnemySMAX(scenario=scenario)
+        self._env: Any = import_part("smax").HeuristicEnemySMAX(scenario=scenario)
         self.units: Any = smax_units.speed_up(self._env._env)
         self._agents: list[str] = list(self._env.agents)
         allies = int(self._env.num_allies)
@@ -186,14 +146,10 @@ class AttackNearest:
     """
 
     def __init__(self, env: Smax):
-        from jaxmarl.environments.smax.heuristic_enemy import (
-            create_heuristic_policy,
-            get_heuristic_policy_initial_state,
-        )
-
+        script = import_part("smax.heuristic_enemy")
         self._agents = env.spec.num_agents
-        self._unit_policy: Any = create_heuristic_policy(env.units, team=0, shoot=True, attack_mode="closest")
-        self._unit_state: Any = get_heuristic_policy_initial_state()
+        self._unit_policy: Any = script.create_heuristic_policy(env.units, team=0, shoot=True, attack_mode="closest")
+        self._unit_state: Any = script.get_heuristic_policy_initial_state()
 
     def initial_carry(self) -> Any:
         """Each unit's target and last attacked enemy, none yet."""
