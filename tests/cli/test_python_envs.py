@@ -55,7 +55,6 @@ def test_check_env(run_cli: RunCli) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["train", "joint", "--env", DIARY], "this needs an environment written in JAX"),
         (["render", DIARY], "this needs an environment written in JAX"),
         (["train", "vdn", "--env", DIARY, "--workers", "-1"], "workers=-1: must not be negative"),
         (["train", "vdn", "--env", "tests.envs.python_envs:Stuck"], "RuntimeError: the door is stuck"),

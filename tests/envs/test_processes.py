@@ -230,7 +230,7 @@ def test_nothing_is_left_behind(way: str, sent: int | None, tmp_path: Path) -> N
     assert len(workers) == (2 if sent else len(workers))
     if sent:
         process.send_signal(sent)
-    process.wait(10)
+    process.wait(60)
     process.stdout.close()
     deadline = time.monotonic() + 5
     while any(map(_lives, workers)) and time.monotonic() < deadline:

@@ -82,7 +82,7 @@ def test_both_drivers_give_the_same_bits(name: str) -> None:
     host = host_driver(SteppedEnvs(env), method, **settings)
     chunk = jax.jit(device.chunk, donate_argnums=0)
     on_device, on_host = jax.jit(device.init)(5), host.init(5)
-    start = jax.device_get(on_device.learner)
+    start = jax.device_get(on_device.learner[0])  # the networks that learn
     for _ in range(2):
         on_device, device_log = chunk(on_device)
         on_host, host_log = host.chunk(on_host)
@@ -90,8 +90,10 @@ def test_both_drivers_give_the_same_bits(name: str) -> None:
         assert_same(on_device.memory, on_host.memory)
         assert_same(on_device.actors._replace(env=()), on_host.actors._replace(env=()))
         assert_same(device_log, host_log)
-    moved = jax.tree.map(lambda x, y: (np.asarray(x) != np.asarray(y)).any(), start, jax.device_get(on_host.learner))
-    assert np.mean(jax.tree.leaves(moved)) > 0.7
+    moved = jax.tree.map(
+        lambda x, y: (np.asarray(x) != np.asarray(y)).any(), start, jax.device_get(on_host.learner.online)
+    )
+    assert np.mean(jax.tree.leaves(moved)) > 0.9
 
 
 # A Python environment.

@@ -317,7 +317,7 @@ def spread(values: list[float]) -> dict[str, float]:
 def show(value: float | dict[str, float]) -> str:
     """A figure for people.
 
-    >>> show({"median": 1234.5, "min": 1200, "max": 1300})
+    >>> show({"median": 1234.5, "min": 1200.0, "max": 1300.0})
     '1,230   (1,200 – 1,300)'
     """
     if isinstance(value, dict):
