@@ -17,6 +17,7 @@ from pages import write_between
 from scipy.stats import bootstrap, trim_mean
 
 from comarl.experiments.config import RunConfig
+from comarl.experiments.methods import METHODS
 from comarl.experiments.presets import CHECKERS, SPEAKER, SWITCH, defaults, resolve
 from comarl.experiments.scores import short, show_score
 from comarl.report.curves import COLOURS, read_curve, summarise
@@ -217,28 +218,31 @@ def overall(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(name: str, rows: list[dict[str, Any]]) -> None:
-    """A panel per environment, a line per method; the fixed policies as horizontal lines."""
+    """A panel per environment and kind of methods, a line per method; the fixed policies as horizontal lines."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
     envs = [env for env in COMPARISONS[name].envs if any(r["env"] == env for r in rows)]
-    wide = min(2, len(envs))
-    high = -(-len(envs) // wide)
+    shown = [(env, kind, methods) for env in envs for kind, methods in kinds(COMPARISONS[name]).items()]
+    wide = min(2, len(shown))
+    high = -(-len(shown) // wide)
     figure = Figure(figsize=(5.2 * wide + 1.8, 3.1 * high + 0.4), layout="constrained", dpi=130)
-    panels = figure.subplots(high, wide, squeeze=False).ravel()
+    panels = figure.subplots(high, wide, squeeze=False, sharey="row" if len(shown) > len(envs) else False).ravel()
     handles: dict[str, Any] = {}
-    for env, axes in zip(envs, panels, strict=False):
-        for row in (r for r in rows if r["env"] == env):
-            i = COMPARISONS[name].methods.index(row["method"])
+    for (env, kind, methods), axes in zip(shown, panels, strict=False):
+        for row in (r for r in rows if r["env"] == env and r["method"] in methods):
+            i = methods.index(row["method"])
             colour, dash = COLOURS[i % len(COLOURS)], ("-", "--")[i // len(COLOURS) % 2]
             middle, low, up, _ = summarise(np.array(row["scores"]))
-            handles[row["method"]] = axes.plot(row["env_steps"], middle, dash, color=colour, linewidth=1.8)[0]
+            handles[row["method"]] = axes.plot(
+                row["env_steps"], middle, dash, color=colour, linewidth=1.8, label=row["method"]
+            )[0]
             axes.fill_between(row["env_steps"], low, up, color=colour, alpha=0.07, linewidth=0)
             for policy, score in row["fixed"].items():
                 handles[policy] = axes.axhline(
                     score, color="0.4", linewidth=1, linestyle=":" if policy == "random" else "-."
                 )
-        axes.set_title(env, fontsize=10, loc="left")
+        axes.set_title(f"{env}, {kind}" if kind else env, fontsize=10, loc="left")
         axes.set_xlim(0, max(r["env_steps"][-1] for r in rows if r["env"] == env))
         axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k")
         axes.grid(color="0.92", linewidth=0.6)
@@ -246,7 +250,13 @@ def draw(name: str, rows: list[dict[str, Any]]) -> None:
         if rows[0]["score"] == "win rate":
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
             axes.set_ylim(-0.02, 1.02)
-    for axes in panels[len(envs) :]:
+        else:
+            late = np.concatenate([np.asarray(line.get_ydata())[len(line.get_ydata()) // 2 :] for line in axes.lines])
+            axes.set_ylim(bottom=late.min() - 0.25 * np.ptp(late))  # how bad the beginning is would flatten the rest
+        if kind:  # each has colours of its own
+            learned = [handles.pop(method) for method in methods if method in handles]
+            axes.legend(learned, [h.get_label() for h in learned], loc="lower right", fontsize=8, ncols=3)
+    for axes in panels[len(shown) :]:
         axes.remove()
     figure.supxlabel("environment steps per seed", fontsize=10)
     figure.supylabel(f"{short(rows[0]['score'])}, greedy policy", fontsize=10)
@@ -255,6 +265,17 @@ def draw(name: str, rows: list[dict[str, Any]]) -> None:
     figure.legend([handles[label] for label in order], order, loc="outside right center", frameon=False, fontsize=9)
     PICTURES.mkdir(exist_ok=True)
     figure.savefig(PICTURES / f"{name}.png")
+
+
+def kinds(comparison: Comparison) -> dict[str, list[str]]:
+    """The methods of each panel: those with values apart from those with policies, where they are too many for one."""
+    if len(comparison.methods) <= 2 * len(COLOURS):
+        return {"": list(comparison.methods)}
+    with_values = {name: METHODS[comparison.of(name)[0]].values for name in comparison.methods}
+    return {
+        "values": [name for name, values in with_values.items() if values],
+        "policies": [name for name, values in with_values.items() if not values],
+    }
 
 
 if __name__ == "__main__":
