@@ -252,7 +252,8 @@ def draw(name: str, rows: list[dict[str, Any]]) -> None:
             axes.set_ylim(-0.02, 1.02)
         else:
             late = np.concatenate([np.asarray(line.get_ydata())[len(line.get_ydata()) // 2 :] for line in axes.lines])
-            axes.set_ylim(bottom=late.min() - 0.25 * np.ptp(late))  # how bad the beginning is would flatten the rest
+            # How bad the beginning is would flatten the rest.
+            axes.set_ylim(bottom=max(axes.get_ylim()[0], late.min() - 0.25 * np.ptp(late)))
         if kind:  # each has colours of its own
             learned = [handles.pop(method) for method in methods if method in handles]
             axes.legend(learned, [h.get_label() for h in learned], loc="lower right", fontsize=8, ncols=3)
