@@ -47,7 +47,11 @@ def test_regret_draws_nothing_unless_asked(run_cli: RunCli, tmp_path: Path, monk
 
 @pytest.mark.parametrize(
     ("method", "attending", "heads"),
-    [("qatten", 1, 4), pytest.param("qplex", 1, 1, marks=pytest.mark.paper), ("maac", 2, 2)],
+    [
+        ("qatten", 1, 4),
+        pytest.param("qplex", 1, 1, marks=pytest.mark.paper),
+        pytest.param("maac", 2, 2, marks=pytest.mark.paper),
+    ],
 )
 def test_attention(run_cli: RunCli, tmp_path: Path, method: str, attending: int, heads: int) -> None:
     folder = tmp_path / method

@@ -181,6 +181,7 @@ def test_environments_of_one_seed_differ(begin: RunState) -> None:
     assert len(set(names.reshape(-1).tolist())) == 8
 
 
+@pytest.mark.paper  # slow, and like test_mapped_seeds_are_the_seeds_side_by_side
 def test_two_seeds_together_are_each_alone(run: Run, together: Any, begin: RunState) -> None:
     state, logs = unshared(begin), []
     for _ in range(3):

@@ -170,6 +170,7 @@ def test_foraging_is_jumanjis_until_the_time_limit_truncates_it(name: str, fov: 
     assert played[-1].discount.tolist() == [1.0, 1.0]
 
 
+@pytest.mark.paper  # slow; the smaller ones are checked in each run
 def test_foraging_with_other_numbers_is_jumanjis() -> None:
     from jumanji.environments.routing.lbf.env import LevelBasedForaging
     from jumanji.environments.routing.lbf.generator import RandomGenerator
