@@ -200,10 +200,11 @@ def test_one_that_cannot_be_made() -> None:
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 import numpy as np
 from comarl.envs.registry import make_env
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who is started in the background ignores it
 env = make_env("tests.envs.python_envs:Diary", 2).start(4)
 env.reset(np.zeros((4, 2), np.uint32))
 print("ready", flush=True)
