@@ -91,11 +91,11 @@ def require_sound(percept: Any, spec: EnvSpec) -> None:
             raise ValueError(f"{name} has the shape {list(array.shape)}, by the specification it is {list(shape)}")
         if array.dtype.kind not in NUMBERS:
             raise ValueError(f"{name} is of the type {array.dtype}: it must be made of numbers")
-        if not np.isfinite(_in_32_bits(array)).all():
+        if not _fits(array):
             raise ValueError(f"{name} is not finite: it has a NaN, an infinity or a number too large for 32 bits")
     for name in ("terminated", "truncated"):
-        flag = np.asarray(getattr(percept, name))
-        if flag.shape or flag.dtype.kind not in FLAGS:
+        flag = getattr(percept, name)
+        if not isinstance(flag, bool) and (np.shape(flag) or np.asarray(flag).dtype.kind not in FLAGS):
             raise ValueError(f"{name} is {getattr(percept, name)!r}: it must be True or False")
     if not np.asarray(percept.avail, bool).any(-1).all():
         raise ValueError("an agent has no available action: each needs at least one, also at the last step")
@@ -112,11 +112,16 @@ def sound_outcome(outcome: Any, spec: EnvSpec) -> list[float]:
         raise ValueError(f"outcome returns {names} and spec.outcomes names {sorted(spec.outcomes)}")
     for name, value in outcome.items():
         number = np.asarray(value)
-        if number.shape or number.dtype.kind not in NUMBERS or not np.isfinite(_in_32_bits(number)):
+        if number.shape or number.dtype.kind not in NUMBERS or not _fits(number):
             raise ValueError(f"outcome '{name}' is {value!r}: it must be a finite number")
     return [outcome[name] for name in spec.outcomes]
 
 
-def _in_32_bits(array: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32)
+def _fits(array: np.ndarray) -> bool:
+    """Whether all numbers are finite in 32 bits, as every truth value and integer is."""
+    if array.dtype.kind != "f":
+        return True
+    if array.dtype.itemsize > 4:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+    return bool(np.isfinite(array).all())
