@@ -7,48 +7,35 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
+import settings
 import torch
 from benchmarl import algorithms
 from benchmarl.environments import PettingZooTask
 from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from benchmarl.models import GruConfig, MlpConfig, SequenceModelConfig
-from settings import (
-    BATCH,
-    BUFFER,
-    CLIP,
-    EMBED,
-    GAE_LAMBDA,
-    GAMMA,
-    HIDDEN,
-    LR,
-    MANY,
-    NUM_ENVS,
-    STEPS,
-    TARGET_INTERVAL,
-    Driver,
-)
 
 ITERATIONS = 20
 SETTINGS = {
     "share_policy_params": True,
     "prefer_continuous_actions": False,
-    "gamma": GAMMA,
-    "lr": LR,
+    "gamma": settings.GAMMA,
+    "lr": settings.LR,
     "clip_grad_val": 25.0,
     "soft_target_update": False,
-    "hard_target_update_frequency": TARGET_INTERVAL,
+    "hard_target_update_frequency": settings.TARGET_INTERVAL,
     "max_n_iters": 10**9,
     "max_n_frames": None,
     "exploration_anneal_frames": 10**6,
-    "off_policy_collected_frames_per_batch": NUM_ENVS * STEPS,
-    "off_policy_n_envs_per_worker": NUM_ENVS,
+    "off_policy_collected_frames_per_batch": settings.FRAMES,
+    "off_policy_n_envs_per_worker": settings.NUM_ENVS,
     "off_policy_n_optimizer_steps": 1,
-    "off_policy_train_batch_size": BATCH * STEPS,  # in frames; the buffer gives sequences, for the agents have memory
-    "off_policy_memory_size": BUFFER * STEPS,
-    "on_policy_collected_frames_per_batch": NUM_ENVS * STEPS,
-    "on_policy_n_envs_per_worker": NUM_ENVS,
+    # In frames; the buffer gives sequences, for the agents have memory.
+    "off_policy_train_batch_size": settings.BATCH * settings.STEPS,
+    "off_policy_memory_size": settings.BUFFER * settings.STEPS,
+    "on_policy_collected_frames_per_batch": settings.FRAMES,
+    "on_policy_n_envs_per_worker": settings.NUM_ENVS,
     "on_policy_n_minibatch_iters": 1,
-    "on_policy_minibatch_size": NUM_ENVS * STEPS,
+    "on_policy_minibatch_size": settings.FRAMES,
     "evaluation": False,
     "render": False,
     "loggers": [],
@@ -59,7 +46,7 @@ SETTINGS = {
 class Clock(Callback):
     """Is told of the end of every collection, which is an iteration after the one before."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: settings.Driver) -> None:
         super().__init__()
         self._measuring = self._measure(driver)
 
@@ -72,7 +59,7 @@ class Clock(Callback):
         del batch
         next(self._measuring)
 
-    def _measure(self, driver: Driver) -> Iterator[None]:
+    def _measure(self, driver: settings.Driver) -> Iterator[None]:
         """Every ``yield`` lasts one iteration."""
         yield
         driver.ready(
@@ -82,7 +69,7 @@ class Clock(Callback):
         )
         for _ in driver.requests():
             seconds = []
-            for updates in (1, MANY):
+            for updates in (1, settings.MANY):
                 self.experiment.config.off_policy_n_optimizer_steps = updates
                 self.experiment.config.on_policy_n_minibatch_iters = updates
                 start = time.perf_counter()
@@ -94,14 +81,14 @@ class Clock(Callback):
 
 def main(method: str) -> None:
     """Run an experiment until the clock stops it."""
-    driver = Driver()
+    driver = settings.Driver()
     task = PettingZooTask.SIMPLE_SPREAD.get_from_yaml()
-    task.config["max_cycles"] = STEPS
+    task.config["max_cycles"] = settings.STEPS
     rule = getattr(algorithms, f"{method.capitalize()}Config").get_from_yaml()
     if method == "qmix":
-        rule.mixing_embed_dim = EMBED
+        rule.mixing_embed_dim = settings.EMBED
     if method == "mappo":
-        rule.clip_epsilon, rule.lmbda = CLIP, GAE_LAMBDA
+        rule.clip_epsilon, rule.lmbda = settings.CLIP, settings.GAE_LAMBDA
     config = ExperimentConfig.get_from_yaml()
     with tempfile.TemporaryDirectory() as folder:
         for name, value in (SETTINGS | {"save_folder": folder}).items():
@@ -118,8 +105,8 @@ def main(method: str) -> None:
 def network() -> SequenceModelConfig:
     """An encoder and a GRU with a linear head, for agents and for MAPPO's critic."""
     gru, encoder = GruConfig.get_from_yaml(), MlpConfig.get_from_yaml()
-    gru.hidden_size, gru.mlp_num_cells, encoder.num_cells = HIDDEN, [], []
-    return SequenceModelConfig(model_configs=[encoder, gru], intermediate_sizes=[HIDDEN])
+    gru.hidden_size, gru.mlp_num_cells, encoder.num_cells = settings.HIDDEN, [], []
+    return SequenceModelConfig(model_configs=[encoder, gru], intermediate_sizes=[settings.HIDDEN])
 
 
 if __name__ == "__main__":

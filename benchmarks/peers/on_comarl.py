@@ -5,22 +5,7 @@ import time
 from typing import Any
 
 import jax
-from settings import (
-    BATCH,
-    BUFFER,
-    CLIP,
-    EMBED,
-    GAE_LAMBDA,
-    GAMMA,
-    HIDDEN,
-    HYPER_HIDDEN,
-    LR,
-    MANY,
-    NUM_ENVS,
-    STEPS,
-    TARGET_INTERVAL,
-    Driver,
-)
+import settings
 
 import comarl
 from comarl.experiments.backend import prepare
@@ -29,16 +14,16 @@ from comarl.experiments.config import RunConfig, with_settings
 
 ITERATIONS = 200
 SETTINGS: dict[str, Any] = {
-    "num_envs": NUM_ENVS,
-    "length": STEPS,
-    "batch_size": BATCH,
-    "hidden": HIDDEN,
-    "embed": EMBED,
-    "hyper_hidden": HYPER_HIDDEN,
-    "gamma": GAMMA,
-    "lr": LR,
-    "buffer_steps": BUFFER * STEPS,
-    "target_interval": TARGET_INTERVAL,
+    "num_envs": settings.NUM_ENVS,
+    "length": settings.STEPS,
+    "batch_size": settings.BATCH,
+    "hidden": settings.HIDDEN,
+    "embed": settings.EMBED,
+    "hyper_hidden": settings.HYPER_HIDDEN,
+    "gamma": settings.GAMMA,
+    "lr": settings.LR,
+    "buffer_steps": settings.BUFFER * settings.STEPS,
+    "target_interval": settings.TARGET_INTERVAL,
     "last_action": False,
     "td_lambda": 0.0,
     "stored_state": False,
@@ -47,20 +32,26 @@ SETTINGS: dict[str, Any] = {
     "team_reward": "sum",
     "learning_starts": 0,
     # A chunk is so many iterations and ends with an evaluation, here of one episode, which counts.
-    "steps": ITERATIONS * NUM_ENVS * STEPS,
-    "eval_every": ITERATIONS * NUM_ENVS * STEPS,
+    "steps": ITERATIONS * settings.FRAMES,
+    "eval_every": ITERATIONS * settings.FRAMES,
     "eval_episodes": 1,
 }
-ON_POLICY = {"learner": "ppo", "optimiser": "adam", "minibatches": 1, "td_lambda": GAE_LAMBDA, "clip": CLIP}
+ON_POLICY = {
+    "learner": "ppo",
+    "optimiser": "adam",
+    "minibatches": 1,
+    "td_lambda": settings.GAE_LAMBDA,
+    "clip": settings.CLIP,
+}
 
 
 def main(method: str) -> None:
     """Compile a chunk with one update in an iteration and one with several; time them when asked."""
     prepare()
-    driver = Driver()
+    driver = settings.Driver()
     own = SETTINGS | (ON_POLICY if method == "mappo" else {})
     programs, runs = [], []
-    for updates in (1, MANY):
+    for updates in (1, settings.MANY):
         often = {"updates": updates, "epochs": updates}  # from replay, on-policy
         config = with_settings(RunConfig(method=method, env="mpe/simple_spread"), own | often)
         on_device = build_driver(config, build_env(config))

@@ -7,25 +7,10 @@ import time
 from argparse import Namespace
 from importlib.metadata import version
 
+import settings
 import torch
 import xuance.torch.agents
 from pettingzoo.mpe import simple_spread_v3
-from settings import (
-    BATCH,
-    BUFFER,
-    CLIP,
-    EMBED,
-    GAE_LAMBDA,
-    GAMMA,
-    HIDDEN,
-    HYPER_HIDDEN,
-    LR,
-    MANY,
-    NUM_ENVS,
-    STEPS,
-    TARGET_INTERVAL,
-    Driver,
-)
 from xuance.common import get_arguments
 from xuance.environment import REGISTRY_MULTI_AGENT_ENV, make_envs
 from xuance.environment.multi_agent_env.mpe import MPE_Env
@@ -35,27 +20,27 @@ SETTINGS = {
     "env_name": "spread",
     "env_id": "simple_spread_v3",
     "vectorize": "DummyVecMultiAgentEnv",
-    "parallels": NUM_ENVS,
+    "parallels": settings.NUM_ENVS,
     "representation": "Basic_RNN",
     "use_rnn": True,
     "rnn": "GRU",
-    "fc_hidden_sizes": [HIDDEN],
-    "recurrent_hidden_size": HIDDEN,
+    "fc_hidden_sizes": [settings.HIDDEN],
+    "recurrent_hidden_size": settings.HIDDEN,
     "q_hidden_size": [],
     "use_parameter_sharing": True,
-    "hidden_dim_mixing_net": EMBED,
-    "hidden_dim_hyper_net": HYPER_HIDDEN,
-    "gamma": GAMMA,
-    "learning_rate": LR,
+    "hidden_dim_mixing_net": settings.EMBED,
+    "hidden_dim_hyper_net": settings.HYPER_HIDDEN,
+    "gamma": settings.GAMMA,
+    "learning_rate": settings.LR,
     "use_grad_clip": True,
     "grad_clip_norm": 25.0,
     "render": False,
     "render_mode": None,
 }
 REPLAYING = {
-    "batch_size": BATCH,
-    "buffer_size": BUFFER,
-    "sync_frequency": TARGET_INTERVAL,
+    "batch_size": settings.BATCH,
+    "buffer_size": settings.BUFFER,
+    "sync_frequency": settings.TARGET_INTERVAL,
     "double_q": True,
     "start_training": 0,
 }
@@ -64,10 +49,10 @@ ON_POLICY = {
     "continuous_action": False,
     "actor_hidden_size": [],
     "critic_hidden_size": [],
-    "buffer_size": NUM_ENVS,  # in episodes, for the agents have memory
+    "buffer_size": settings.NUM_ENVS,  # in episodes, for the agents have memory
     "n_minibatch": 1,
-    "gae_lambda": GAE_LAMBDA,
-    "clip_range": CLIP,
+    "gae_lambda": settings.GAE_LAMBDA,
+    "clip_range": settings.CLIP,
 }
 
 
@@ -76,14 +61,14 @@ class Spread(MPE_Env):
 
     def __init__(self, config: Namespace) -> None:
         super().__init__(Namespace(**vars(config) | {"env_name": "mpe"}))
-        self.env = simple_spread_v3.parallel_env(max_cycles=STEPS)
+        self.env = simple_spread_v3.parallel_env(max_cycles=settings.STEPS)
         self.env.reset(config.env_seed)
-        self.max_episode_steps = STEPS
+        self.max_episode_steps = settings.STEPS
 
 
 def main(method: str) -> None:
     """Build XuanCe's agents; time whole iterations of their ``train`` when asked."""
-    driver = Driver()
+    driver = settings.Driver()
     REGISTRY_MULTI_AGENT_ENV["spread"] = Spread
     own = SETTINGS | (ON_POLICY if method == "mappo" else REPLAYING)
     with tempfile.TemporaryDirectory() as folder:
@@ -96,13 +81,13 @@ def main(method: str) -> None:
         def seconds(updates: int) -> float:
             agents.n_epochs = updates
             start = time.perf_counter()
-            agents.train(ITERATIONS * STEPS)
+            agents.train(ITERATIONS * settings.STEPS)
             return (time.perf_counter() - start) / ITERATIONS
 
         seconds(1)
         driver.ready(xuance=version("xuance"), torch=torch.__version__)
         for _ in driver.requests():
-            driver.answer(seconds(1), seconds(MANY))
+            driver.answer(seconds(1), seconds(settings.MANY))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from settings import METHODS, NUM_ENVS, STEPS
+from settings import FRAMES, METHODS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -119,7 +119,7 @@ def figures(rounds: list[dict[str, float]]) -> dict[str, Any]:
         "updates/s": spread([1 / x for x in updates]),
         "rounds with an update": len(updates),
         "iterations/s": spread([1 / x["iteration"] for x in rounds]),
-        "environment steps/s": spread([NUM_ENVS * STEPS / x["iteration"] for x in rounds]),
+        "environment steps/s": spread([FRAMES / x["iteration"] for x in rounds]),
         "memory (GB)": max(x["memory"] for x in rounds),
     }
 

@@ -13,6 +13,8 @@ METHODS = ("qmix", "vdn", "iql", "mappo")
 NUM_ENVS = 8
 STEPS = 26
 """Steps of an episode, of a collection and of a sequence."""
+FRAMES = NUM_ENVS * STEPS
+"""Environment steps of an iteration."""
 BATCH = 32
 """Sequences of a batch."""
 HIDDEN = 64
