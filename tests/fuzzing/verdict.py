@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,6 +119,9 @@ def fuzz(number: int, test: Callable[..., None], **drawn: st.SearchStrategy[Any]
         test(**case)
 
     begun = time.perf_counter()
-    run()
+    with warnings.catch_warnings():
+        # Of a large case that fails; as an error it would hide the failure.
+        warnings.filterwarnings("ignore", "Generating overly large repr", hypothesis.errors.HypothesisWarning)
+        run()
     print(f" {test.__name__.strip('_')}: {cases} cases in {time.perf_counter() - begun:.0f} s", flush=True)
     assert cases >= number

@@ -52,10 +52,15 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{}\n", "line 1: not a row of metrics"), ('{"kind": "x"}\nloss\n', "line 2: not JSON"), ("[1]\n", "not a row")],
+    [
+        ("{}\n", "line 1: not a row of metrics"),
+        ('{"kind": "x"}\nloss\n', "line 2: not JSON"),
+        ("[1]\n", "not a row"),
+        ('{"kind": "\udcff"}\n', "line 1: not JSON"),
+    ],
 )
 def test_a_spoilt_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "metrics.jsonl").write_text(text)
+    (tmp_path / "metrics.jsonl").write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ComarlError, match=message) as error:
         read_metrics(tmp_path)
     assert "\n" not in str(error.value)

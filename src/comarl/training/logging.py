@@ -110,7 +110,7 @@ def cut_metrics(folder: Path, reached: Mapping[int, int]) -> dict[int, list[dict
     path, part = folder / "metrics.jsonl", folder / ".metrics.jsonl.part"
     evaluations: dict[int, list[dict[str, Any]]] = {seed: [] for seed in reached}
     try:
-        with part.open("w", encoding="utf-8") as kept:
+        with part.open("wb") as kept:
             for line, row in _rows(path) if path.exists() else ():
                 seed, steps = row.get("seed"), row.get("env_steps")
                 if not (isinstance(seed, int) and isinstance(steps, int) and steps <= reached.get(seed, 0)):
@@ -129,16 +129,16 @@ def cut_metrics(folder: Path, reached: Mapping[int, int]) -> dict[int, list[dict
     return evaluations
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Each line, and what it says."""
     if not path.is_file():
         raise ComarlError(f"{path} is no plain file")  # a pipe could be read for ever
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return  # a killed run leaves it
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode())
             except (ValueError, RecursionError) as error:
                 raise ComarlError(f"{path}, line {number}: not JSON ({error})") from error
             if not (
