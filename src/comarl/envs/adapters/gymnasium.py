@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from comarl.envs.adapters.spaces import agent_types, flatten, observed_size, read_actions, read_mask, row_of
+from comarl.envs.adapters.spaces import agent_types, flatten, observed_size, read_actions, read_mask, write_row
 from comarl.envs.python import LONGEST, Percept, PythonEnv
 from comarl.errors import ComarlError, missing_extra
 from comarl.spec import EnvSpec
@@ -122,13 +122,15 @@ class GymnasiumTeam(PythonEnv):
 
     def _percept(self, seen: Any, info: Any, reward: Any, *, terminated: bool, truncated: bool) -> Percept:
         spec = self.spec
-        obs = np.stack([row_of(spec.obs_dim, flatten(s, x)) for s, x in zip(self._seen, seen, strict=True)])
+        obs = np.zeros((spec.num_agents, spec.obs_dim), np.float32)
+        for row, space, x in zip(obs, self._seen, seen, strict=True):
+            write_row(row, flatten(space, x))
         avail = np.zeros((spec.num_agents, spec.num_actions), bool)
         masks = read_mask(None, info)
         for i, actions in enumerate(self._actions):
             mask = read_mask(seen[i], None) if masks is None else masks[i][: actions.size]
             avail[i, : actions.size] = True if mask is None else mask
-        rewards = np.broadcast_to(np.asarray(reward, np.float32), (spec.num_agents,))
+        rewards = np.full(spec.num_agents, reward, np.float32)
         return Percept(obs, obs.ravel(), avail, rewards, terminated, truncated)
 
 
