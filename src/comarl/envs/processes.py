@@ -237,7 +237,7 @@ class _Here(Group):
 
     def tell(self, command: bytes) -> None:
         try:
-            self._answer = move(self._running, reset=command == RESET)
+            self._answer = move(self._running, self._board, reset=command == RESET)
         except Exception:  # one that has just been made fails again
             self._answer = traceback.format_exc()
 

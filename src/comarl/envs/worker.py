@@ -46,7 +46,7 @@ def _serve(order: dict[str, Any], connection: Connection) -> None:
     connection.send_bytes(DONE)
     try:
         while (command := connection.recv_bytes()) != QUIT:
-            failures = move(rows, reset=command == RESET)
+            failures = move(rows, board, reset=command == RESET)
             connection.send_bytes(FAILED + json.dumps(failures).encode() if failures else DONE)
     finally:
         for row in rows:
