@@ -74,7 +74,7 @@ class Faulty(Diary):
             case "nan":
                 return percept._replace(reward=np.array([0.0, np.nan]))
             case "huge":
-                return percept._replace(obs=np.full_like(percept.obs, 1e39))
+                return percept._replace(obs=np.full(percept.obs.shape, 1e39))
             case "idle":
                 return percept._replace(avail=np.zeros_like(percept.avail))
             case _:
