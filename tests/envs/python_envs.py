@@ -103,6 +103,13 @@ def unmakeable() -> Any:
     raise OSError("the game is not installed")
 
 
+class Unseen(Diary):
+    """Can be played and not drawn."""
+
+    def picture(self) -> np.ndarray:
+        raise OSError("no screen")
+
+
 class Stuck(Diary):
     """Can be made and begun, and no step can be taken."""
 

@@ -128,6 +128,10 @@ class Row:
         board, row = self._board, self.row
         require_sound(Percept(board.obs[row], board.state[row], board.avail[row], board.reward[row]), self._spec)
 
+    def picture(self) -> Any:
+        """What the environment shows (:meth:`PythonEnv.picture`)."""
+        return self._env.picture()
+
     def close(self) -> None:
         """Close the environment, even one that cannot be closed."""
         try:

@@ -29,6 +29,8 @@ from comarl.envs.base import Hosted, HostEnv
 from comarl.envs.board import Board, Failure, Row, board_on, board_size, move
 from comarl.envs.groups import Group, LostError
 from comarl.envs.python import PythonEnv
+from comarl.envs.registry import one_line
+from comarl.envs.scene import Scene
 from comarl.envs.worker import DEAD, DONE, QUIT, RESET, STEP
 from comarl.errors import ComarlError
 from comarl.types import TimeStep
@@ -143,6 +145,13 @@ class Processes(HostEnv):
             if (ts.first & (at.length > 0)).any():
                 raise ComarlError(f"{self._name} failed while the saved episodes were played again: start a new run")
 
+    def picture(self, row: int) -> Scene | np.ndarray | None:
+        here = next((group for group in self._groups if isinstance(group, _Here)), None)
+        try:
+            return here and here.picture(row)
+        except Exception as error:  # the environment may raise anything
+            raise ComarlError(f"environment '{self._name}' cannot be drawn: {one_line(error)}") from error
+
     def close(self) -> None:
         self._end()
 
@@ -247,6 +256,10 @@ class _Here(Group):
         if isinstance(answer, str):
             raise LostError(answer)
         return answer
+
+    def picture(self, row: int) -> Scene | np.ndarray | None:
+        """What a person would see of an environment."""
+        return self._running[row].picture()
 
     def close(self) -> None:
         for row in self._running:

@@ -4,11 +4,14 @@ Nothing here imports JAX: the worker processes that step such environments need 
 """
 
 import abc
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from comarl.spec import EnvSpec
+
+if TYPE_CHECKING:
+    from comarl.envs.scene import Scene
 
 LONGEST = 10_000
 """Where an environment does not say how long its episodes may be, they are cut after this many transitions."""
@@ -64,6 +67,10 @@ class PythonEnv(abc.ABC):
     def outcome(self) -> dict[str, float]:
         """What an episode that has just ended came to; the names are ``spec.outcomes``."""
         return {}
+
+    def picture(self) -> "Scene | np.ndarray | None":
+        """What a person would see now: a grid, or bytes ``[height, width, 3]``; None if nothing (``comarl render``)."""
+        return None
 
     def close(self) -> None:  # noqa: B027 -- most have nothing to free
         """Free what the environment holds, such as a game's process."""

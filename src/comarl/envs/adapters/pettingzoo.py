@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from comarl.envs.adapters.drawn import drawn
 from comarl.envs.adapters.spaces import agent_types, flatten, observed_size, read_actions, read_mask, write_row
 from comarl.envs.python import LONGEST, Percept, PythonEnv
 from comarl.errors import ComarlError, missing_extra
@@ -120,6 +121,9 @@ class PettingZooTeam(PythonEnv):
             continuous=continuous == {True},
             opposed=opposed,
         )
+
+    def picture(self) -> np.ndarray | None:
+        return drawn(self._env)
 
     def close(self) -> None:
         self._env.close()
