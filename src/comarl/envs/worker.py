@@ -7,8 +7,10 @@ step and a byte in return, behind which a message follows where something went w
 import json
 import mmap
 import os
+import select
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -26,6 +28,9 @@ DONE, FAILED, DEAD = b"d", b"f", b"x"
 
 These are single bytes without :class:`Connection`'s frame, for they are all that is read at nearly every step.
 """
+
+AWAKE_SECONDS = 600e-6
+"""So long a worker looks out for the next command before it sleeps: to be woken takes a good part of a short step."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -46,14 +51,24 @@ def _serve(order: dict[str, Any], connection: Connection) -> None:
     memory = mmap.mmap(order["memory"], board_size(spec, order["count"]))
     board = board_on(memoryview(memory), spec, order["count"])
     rows = [Row(lambda: make_python(order["name"]), spec, board, row) for row in order["rows"]]
+    told = select.poll()
+    told.register(order["socket"], select.POLLIN)
     _answer(connection, DONE)
     try:
-        while (command := os.read(order["socket"], 1)) not in (QUIT, b""):
+        while (command := _next_command(order["socket"], told)) not in (QUIT, b""):
             failures = move(rows, board, reset=command == RESET)
             _answer(connection, FAILED if failures else DONE, json.dumps(failures) if failures else "")
     finally:
         for row in rows:
             row.close()
+
+
+def _next_command(socket: int, told: select.poll) -> bytes:
+    """Nothing, when whoever gives commands is gone."""
+    asleep = time.perf_counter() + AWAKE_SECONDS
+    while not told.poll(0) and time.perf_counter() < asleep:
+        os.sched_yield()  # whoever else wants this core gets it
+    return os.read(socket, 1)
 
 
 def _answer(connection: Connection, answer: bytes, message: str = "") -> None:
