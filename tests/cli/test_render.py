@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from tests.cli.conftest import TINY, RunCli, Trained, error_line
 
@@ -61,6 +61,32 @@ def test_a_folder_without_a_run(run_cli: RunCli, tmp_path: Path) -> None:
 
 def test_an_environment_without_pictures_of_a_run(run_cli: RunCli, trained: Trained) -> None:
     assert "has no pictures" in error_line(run_cli("render", trained.folder))
+
+
+def test_pixels_of_an_environment_that_python_steps(run_cli: RunCli, tmp_path: Path) -> None:
+    """Another picture of each of mpe2's moments, in its own colours."""
+    out = tmp_path / "x.gif"
+    status, said, _ = run_cli("render", "mpe2/simple_spread_v3", "--out", out)
+    assert status == 0
+    assert said.startswith(f"wrote {out}: random, 25 steps, team return -")
+    with Image.open(out) as gif:
+        assert getattr(gif, "n_frames", 1) == 26
+        shown = [frame.convert("RGB").tobytes() for frame in ImageSequence.Iterator(gif)]
+    assert len(set(shown)) == 26
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("tests.envs.python_envs:Diary", "diary has no pictures: its environment draws no 'rgb_array'"),
+        (
+            "tests.envs.python_envs:Unseen",
+            "environment 'tests.envs.python_envs:Unseen' cannot be drawn: OSError",
+        ),
+    ],
+)
+def test_an_environment_that_python_steps_and_nobody_sees(run_cli: RunCli, name: str, what: str) -> None:
+    assert error_line(run_cli("render", name)).startswith(what)
 
 
 def test_without_matplotlib(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,10 @@ class Faulty(Diary):
                 time.sleep(1000)
             case "nan":
                 return percept._replace(reward=np.array([0.0, np.nan]))
+            case "huge":
+                return percept._replace(obs=np.full(percept.obs.shape, 1e39))
+            case "idle":
+                return percept._replace(avail=np.zeros_like(percept.avail))
             case _:
                 return percept._replace(obs=percept.obs[:1])
         raise AssertionError
@@ -86,15 +90,24 @@ def no_jax() -> Diary:
     return Diary()
 
 
-raising, killing, hanging, nan, misshapen = (
-    functools.partial(Faulty, fault) for fault in ("raise", "kill", "hang", "nan", "shape")
+raising, killing, hanging, nan, huge, idle, misshapen = (
+    functools.partial(Faulty, fault) for fault in ("raise", "kill", "hang", "nan", "huge", "idle", "shape")
 )
-always_raising, always_killing = (functools.partial(Faulty, fault, 1) for fault in ("raise", "kill"))
+always_raising, always_killing, always_nan, always_idle, always_misshapen = (
+    functools.partial(Faulty, fault, 1) for fault in ("raise", "kill", "nan", "idle", "shape")
+)
 
 
 def unmakeable() -> Any:
     """Cannot be made."""
     raise OSError("the game is not installed")
+
+
+class Unseen(Diary):
+    """Can be played and not drawn."""
+
+    def picture(self) -> np.ndarray:
+        raise OSError("no screen")
 
 
 class Stuck(Diary):

@@ -133,7 +133,9 @@ def require_consistent(seen: list[TimeStep], dropped: int) -> int:
     return cuts
 
 
-@pytest.mark.parametrize(("fault", "workers"), [("raising", 0), ("raising", 2), ("nan", 2), ("misshapen", 0)])
+@pytest.mark.parametrize(
+    ("fault", "workers"), [("raising", 0), ("raising", 2), ("nan", 2), ("huge", 0), ("idle", 0), ("misshapen", 0)]
+)
 def test_an_environment_that_fails_is_made_anew_and_its_episode_dropped(fault: str, workers: int) -> None:
     env = begin(fault, workers)
     seen = play(env, 40)
@@ -172,6 +174,9 @@ def test_killed_from_outside() -> None:
         ("always_raising", 0, "RuntimeError: the door is stuck, File .*python_envs.py.*, line .*, in step"),
         ("always_raising", 2, "RuntimeError: the door is stuck, File .*python_envs.py.*, line .*, in step"),
         ("always_killing", 1, "its process ended by signal 9"),
+        ("always_nan", 0, "ValueError: reward is not finite: it has a NaN"),
+        ("always_idle", 0, "ValueError: an agent has no available action"),
+        ("always_misshapen", 0, r"ValueError: obs has the shape \[1, 4\], by the specification it is \[2, 4\]"),
     ],
 )
 def test_what_keeps_failing_is_given_up(fault: str, workers: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ class Actor:
         for name, array in zip(ASKED, asked, strict=True):
             getattr(self._board, name)[:] = array
         try:
-            failures = move(self._rows, reset=reset)
+            failures = move(self._rows, self._board, reset=reset)
         except Exception:  # one that has just been made fails again
             return traceback.format_exc()
         return failures, copied(self._board, SEEN)

@@ -124,6 +124,11 @@ class HostEnv(abc.ABC):
     def restore(self, snapshot: Any) -> None:
         """Bring the environments to where they were."""
 
+    def picture(self, row: int) -> Scene | np.ndarray | None:
+        """What a person would see of an environment; None where there is nothing, or it runs in another process."""
+        del row
+        return None
+
     @abc.abstractmethod
     def close(self) -> None:
         """Free everything; may be called twice."""

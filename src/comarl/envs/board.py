@@ -2,12 +2,12 @@
 
 import dataclasses
 import traceback
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from comarl.envs.python import PythonEnv, require_sound, seed_of, sound_outcome
+from comarl.envs.python import Percept, PythonEnv, require_formed, require_sound, seed_of, sound_outcome
 from comarl.spec import EnvSpec
 
 ALIGNMENT = 64
@@ -121,6 +121,16 @@ class Row:
         self.close()
         self._env = self._make()
         self.reset()
+        self.require_sound()
+
+    def require_sound(self) -> None:
+        """Raises a ValueError if what is written must not reach a learner (:func:`require_sound`)."""
+        board, row = self._board, self.row
+        require_sound(Percept(board.obs[row], board.state[row], board.avail[row], board.reward[row]), self._spec)
+
+    def picture(self) -> Any:
+        """What the environment shows (:meth:`PythonEnv.picture`)."""
+        return self._env.picture()
 
     def close(self) -> None:
         """Close the environment, even one that cannot be closed."""
@@ -132,27 +142,57 @@ class Row:
     def _write(self, *, begins: bool) -> None:
         board, row = self._board, self.row
         percept = self._env.reset(seed_of(board.seeds[row])) if begins else self._env.step(board.action[row])
-        require_sound(percept, self._spec)
+        require_formed(percept, self._spec)
         cut = not begins and self._length >= self._spec.max_episode_steps
-        board.obs[row], board.state[row], board.avail[row] = percept.obs, percept.state, percept.avail
-        board.reward[row] = 0.0 if begins else percept.reward
+        _put(board.obs, row, percept.obs)
+        _put(board.state, row, percept.state)
+        _put(board.reward, row, 0.0 if begins else percept.reward)
+        board.avail[row] = percept.avail
         board.discount[row] = 0.0 if percept.terminated else 1.0
         board.first[row] = begins
         board.last[row] = percept.terminated or percept.truncated or cut
         board.outcome[row] = sound_outcome(self._env.outcome(), self._spec) if board.last[row] else 0.0
 
 
-def move(rows: Iterable[Row], *, reset: bool) -> list[Failure]:
+def _put(board: np.ndarray, row: int, numbers: Any) -> None:
+    """Write numbers of any width into a row; one that is too large for 32 bits becomes an infinity."""
+    if getattr(numbers, "dtype", None) == np.float32:
+        board[row] = numbers
+        return
+    with np.errstate(over="ignore"):
+        board[row] = numbers
+
+
+def move(rows: Sequence[Row], board: Board, *, reset: bool) -> list[Failure]:
     """Reset or step some environments; those that raise an error are made anew and begin an episode.
+
+    Args:
+        rows: the environments, which stand one below the other.
+        board: where they stand.
+        reset: which of the two.
 
     Raises:
         Exception: whatever an environment raises that has only just been made.
     """
     failures: list[Failure] = []
-    for row in (row for row in rows if row.active):
+
+    def attempt(row: Row, what: Callable[[], None]) -> None:
         try:
-            row.reset() if reset else row.step()
+            what()
         except Exception:  # the environment may raise anything
             failures.append(Failure(row.row, traceback.format_exc()))
             row.renew()
+
+    moving = [row for row in rows if row.active]
+    for row in moving:
+        attempt(row, row.reset if reset else row.step)
+    if moving and not _sound(board, slice(rows[0].row, rows[-1].row + 1)):
+        for row in moving:
+            attempt(row, row.require_sound)
     return failures
+
+
+def _sound(board: Board, rows: slice) -> bool:
+    """Whether everything in ``rows`` may reach a learner: one look at all takes little longer than at one of them."""
+    finite = all(np.isfinite(numbers[rows]).all() for numbers in (board.obs, board.state, board.reward))
+    return finite and bool(board.avail[rows].any(-1).all())

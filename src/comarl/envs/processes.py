@@ -11,6 +11,7 @@ import dataclasses
 import json
 import mmap
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -28,7 +29,9 @@ from comarl.envs.base import Hosted, HostEnv
 from comarl.envs.board import Board, Failure, Row, board_on, board_size, move
 from comarl.envs.groups import Group, LostError
 from comarl.envs.python import PythonEnv
-from comarl.envs.worker import DEAD, FAILED, QUIT, RESET, STEP
+from comarl.envs.registry import one_line
+from comarl.envs.scene import Scene
+from comarl.envs.worker import DEAD, DONE, QUIT, RESET, STEP
 from comarl.errors import ComarlError
 from comarl.types import TimeStep
 
@@ -142,6 +145,13 @@ class Processes(HostEnv):
             if (ts.first & (at.length > 0)).any():
                 raise ComarlError(f"{self._name} failed while the saved episodes were played again: start a new run")
 
+    def picture(self, row: int) -> Scene | np.ndarray | None:
+        here = next((group for group in self._groups if isinstance(group, _Here)), None)
+        try:
+            return here and here.picture(row)
+        except Exception as error:  # the environment may raise anything
+            raise ComarlError(f"environment '{self._name}' cannot be drawn: {one_line(error)}") from error
+
     def close(self) -> None:
         self._end()
 
@@ -237,7 +247,7 @@ class _Here(Group):
 
     def tell(self, command: bytes) -> None:
         try:
-            self._answer = move(self._running, reset=command == RESET)
+            self._answer = move(self._running, self._board, reset=command == RESET)
         except Exception:  # one that has just been made fails again
             self._answer = traceback.format_exc()
 
@@ -246,6 +256,10 @@ class _Here(Group):
         if isinstance(answer, str):
             raise LostError(answer)
         return answer
+
+    def picture(self, row: int) -> Scene | np.ndarray | None:
+        """What a person would see of an environment."""
+        return self._running[row].picture()
 
     def close(self) -> None:
         for row in self._running:
@@ -261,6 +275,7 @@ class _Worker(Group):
         self._order = {"name": envs.name, "spec": dataclasses.asdict(envs.spec), "count": count, "rows": rows}
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._answered = select.poll()  # made once: Connection.poll makes one at every call
 
     def start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -275,24 +290,29 @@ class _Worker(Group):
         )
         theirs.close()
         self._connection = Connection(ours.detach())
+        self._answered = select.poll()
+        self._answered.register(self._connection.fileno(), select.POLLIN)
 
     def tell(self, command: bytes) -> None:
         assert self._connection is not None
         with contextlib.suppress(OSError):  # dead: hear will find out
-            self._connection.send_bytes(command)
+            os.write(self._connection.fileno(), command)
 
     def hear(self, seconds: float) -> list[Failure]:
         assert self._connection is not None
         try:
-            if not self._connection.poll(max(seconds, 0.0)):
+            if not self._answered.poll(max(seconds, 0.0) * 1000):
                 self.kill()
                 raise LostError(f"its process did not answer within {seconds:.0f} s")
-            answer = self._connection.recv_bytes()
+            answer = os.read(self._connection.fileno(), 1)
+            if answer == DONE:
+                return []
+            message = self._connection.recv_bytes()  # an end of the file where the process has ended
         except (EOFError, OSError):
             raise LostError(f"its process ended {self._ending()}") from None
-        if answer.startswith(DEAD):
-            raise LostError(answer[1:].decode())
-        return [Failure(*failure) for failure in json.loads(answer[1:])] if answer.startswith(FAILED) else []
+        if answer == DEAD:
+            raise LostError(message.decode())
+        return [Failure(*failure) for failure in json.loads(message)]
 
     def close(self) -> None:
         """Ask the process to end, and see to it."""

@@ -4,11 +4,14 @@ Nothing here imports JAX: the worker processes that step such environments need 
 """
 
 import abc
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from comarl.spec import EnvSpec
+
+if TYPE_CHECKING:
+    from comarl.envs.scene import Scene
 
 LONGEST = 10_000
 """Where an environment does not say how long its episodes may be, they are cut after this many transitions."""
@@ -65,6 +68,10 @@ class PythonEnv(abc.ABC):
         """What an episode that has just ended came to; the names are ``spec.outcomes``."""
         return {}
 
+    def picture(self) -> "Scene | np.ndarray | None":
+        """What a person would see now: a grid, or bytes ``[height, width, 3]``; None if nothing (``comarl render``)."""
+        return None
+
     def close(self) -> None:  # noqa: B027 -- most have nothing to free
         """Free what the environment holds, such as a game's process."""
 
@@ -78,27 +85,43 @@ def require_sound(percept: Any, spec: EnvSpec) -> None:
     """Refuse what must not reach a learner.
 
     Raises:
-        ValueError: naming an array of the wrong shape, or one with a number that is not finite or too large for 32
+        ValueError: as :func:`require_formed`; or naming an array with a number that is not finite or too large for 32
             bits; or if an agent has no available action.
+    """
+    require_formed(percept, spec)
+    for name in ("obs", "state", "reward"):
+        if not _fits(np.asarray(getattr(percept, name))):
+            raise _not_finite(name)
+    if not np.asarray(percept.avail, bool).any(-1).all():
+        raise ValueError("an agent has no available action: each needs at least one, also at the last step")
+
+
+def require_formed(percept: Any, spec: EnvSpec) -> None:
+    """Refuse what cannot be written into arrays of 32-bit numbers and truth values without changing its meaning.
+
+    Raises:
+        ValueError: naming an array of the wrong shape or type, or a flag that is none.
     """
     if not isinstance(percept, Percept):
         raise ValueError(f"it gives a {type(percept).__name__} in place of a Percept")
     n, d, s, a = spec.num_agents, spec.obs_dim, spec.state_dim, spec.num_actions
-    shapes = {"obs": (n, d), "state": (s,), "avail": (n, a), "reward": (n,)}
-    for name, shape in shapes.items():
+    shapes = (("obs", (n, d)), ("state", (s,)), ("avail", (n, a)), ("reward", (n,)))
+    for name, shape in shapes:
         array = np.asarray(getattr(percept, name))
         if array.shape != shape:
             raise ValueError(f"{name} has the shape {list(array.shape)}, by the specification it is {list(shape)}")
         if array.dtype.kind not in NUMBERS:
             raise ValueError(f"{name} is of the type {array.dtype}: it must be made of numbers")
-        if not _fits(array):
-            raise ValueError(f"{name} is not finite: it has a NaN, an infinity or a number too large for 32 bits")
+    if not _fits(np.asarray(percept.avail)):  # a NaN would count as true
+        raise _not_finite("avail")
     for name in ("terminated", "truncated"):
         flag = getattr(percept, name)
         if not isinstance(flag, bool) and (np.shape(flag) or np.asarray(flag).dtype.kind not in FLAGS):
             raise ValueError(f"{name} is {getattr(percept, name)!r}: it must be True or False")
-    if not np.asarray(percept.avail, bool).any(-1).all():
-        raise ValueError("an agent has no available action: each needs at least one, also at the last step")
+
+
+def _not_finite(name: str) -> ValueError:
+    return ValueError(f"{name} is not finite: it has a NaN, an infinity or a number too large for 32 bits")
 
 
 def sound_outcome(outcome: Any, spec: EnvSpec) -> list[float]:

@@ -1,14 +1,16 @@
 """A process that steps some environments: ``python -m comarl.envs.worker``, started by :mod:`comarl.envs.processes`.
 
 Nothing here imports JAX. What to do and what comes of it lies in shared memory; through the socket go a byte for each
-step, and a byte or a list of failures in return.
+step and a byte in return, behind which a message follows where something went wrong.
 """
 
 import json
 import mmap
 import os
+import select
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -22,7 +24,13 @@ RESET, STEP, QUIT = b"r", b"s", b"q"
 """What a worker is told."""
 
 DONE, FAILED, DEAD = b"d", b"f", b"x"
-"""What it answers: all went well; some environments failed (a list follows); it cannot go on (a traceback follows)."""
+"""What it answers: all went well; some environments failed (a list follows); it cannot go on (a traceback follows).
+
+These are single bytes without :class:`Connection`'s frame, for they are all that is read at nearly every step.
+"""
+
+AWAKE_SECONDS = 600e-6
+"""So long a worker looks out for the next command before it sleeps: to be woken takes a good part of a short step."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -35,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except Exception:  # an environment may raise anything
-        connection.send_bytes(DEAD + traceback.format_exc().encode())
+        _answer(connection, DEAD, traceback.format_exc())
 
 
 def _serve(order: dict[str, Any], connection: Connection) -> None:
@@ -43,14 +51,30 @@ def _serve(order: dict[str, Any], connection: Connection) -> None:
     memory = mmap.mmap(order["memory"], board_size(spec, order["count"]))
     board = board_on(memoryview(memory), spec, order["count"])
     rows = [Row(lambda: make_python(order["name"]), spec, board, row) for row in order["rows"]]
-    connection.send_bytes(DONE)
+    told = select.poll()
+    told.register(order["socket"], select.POLLIN)
+    _answer(connection, DONE)
     try:
-        while (command := connection.recv_bytes()) != QUIT:
-            failures = move(rows, reset=command == RESET)
-            connection.send_bytes(FAILED + json.dumps(failures).encode() if failures else DONE)
+        while (command := _next_command(order["socket"], told)) not in (QUIT, b""):
+            failures = move(rows, board, reset=command == RESET)
+            _answer(connection, FAILED if failures else DONE, json.dumps(failures) if failures else "")
     finally:
         for row in rows:
             row.close()
+
+
+def _next_command(socket: int, told: select.poll) -> bytes:
+    """Nothing, when whoever gives commands is gone."""
+    asleep = time.perf_counter() + AWAKE_SECONDS
+    while not told.poll(0) and time.perf_counter() < asleep:
+        os.sched_yield()  # whoever else wants this core gets it
+    return os.read(socket, 1)
+
+
+def _answer(connection: Connection, answer: bytes, message: str = "") -> None:
+    os.write(connection.fileno(), answer)
+    if message:
+        connection.send_bytes(message.encode())
 
 
 def _with_tuples(spec: dict[str, Any]) -> dict[str, Any]:

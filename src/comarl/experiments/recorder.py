@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from comarl.algos.base import Policy
-from comarl.envs.base import Env, require_jax
+from comarl.envs.base import Env, Hosted
 from comarl.envs.one_agent import OneAgent, Unjoined
 from comarl.envs.registry import make_env
 from comarl.errors import ComarlError
@@ -13,7 +13,8 @@ from comarl.experiments.build import build_env
 from comarl.experiments.folder import load_config
 from comarl.experiments.runner import load_policies
 from comarl.training.baselines import baselines
-from comarl.training.evaluate import Moment, evaluation_key, record
+from comarl.training.evaluate import Moment
+from comarl.training.players import record_once
 
 
 class Recorded(NamedTuple):
@@ -26,7 +27,7 @@ class Recorded(NamedTuple):
         is_run: whether a run folder was named.
     """
 
-    env: Env
+    env: Env | Hosted
     policy: str
     moments: list[Moment]
     is_run: bool
@@ -46,17 +47,18 @@ def play_episode(what: str, policy: str | None = None, seed: int | None = None, 
     """
     prepare()
     is_run = Path(what).is_dir()
-    env = require_jax(make_env(load_config(Path(what)).env if is_run else what))
+    # One that Python steps is stepped in this process: another one would have to send its pictures.
+    env = make_env(load_config(Path(what)).env if is_run else what, workers=0)
     if is_run and policy is None:
         words, player = _learned(Path(what), seed)
     else:
         words = policy or "random"
         player = _fixed(env, words)
-    key = evaluation_key(episode)
-    return Recorded(env, words, record(env, player, key), is_run)
+    moments, _ = record_once(env, player, episode, pictures=True)
+    return Recorded(env, words, moments, is_run)
 
 
-def _fixed(env: Env, name: str) -> Policy:
+def _fixed(env: Env | Hosted, name: str) -> Policy:
     known = baselines(env)
     if name not in known:
         raise ComarlError(f"policy '{name}': {env.spec.name} has {', '.join(known)}")
@@ -65,7 +67,7 @@ def _fixed(env: Env, name: str) -> Policy:
 
 def _learned(folder: Path, seed: int | None) -> tuple[str, Policy]:
     config = load_config(folder)
-    env = require_jax(build_env(config))
+    env = build_env(config)
     policies = load_policies(folder, config, env)
     seed = config.seed if seed is None else seed
     if seed not in policies:

@@ -1,4 +1,4 @@
-"""Pictures of episodes on a grid: a scene as a PNG, an episode as a GIF."""
+"""Pictures of episodes: one step as a PNG, all of them as a GIF. They show a grid, or what the environment draws."""
 
 import dataclasses
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from comarl.envs.base import Env
+from comarl.envs.base import Env, Hosted
 from comarl.envs.conformance import SHARED
 from comarl.envs.scene import Figure, Item, Place, Scene
 from comarl.errors import ComarlError, missing_extra
@@ -33,7 +33,7 @@ CELL, MARGIN, TEXT = 0.62, 0.25, 0.2
 """Inches: the side of a place (in large grids less), the margin, a line of the caption."""
 
 LONGEST = 6.4
-"""Inches of the longer side of a grid, at most."""
+"""Inches of the longer side of a grid, at most, and of what an environment draws itself."""
 
 PACE, LAST, WHOLE = 400, 1600, 30_000
 """Milliseconds: each picture of a GIF, the last one, and all of them at most."""
@@ -44,15 +44,15 @@ class Frame:
     """A picture with its words.
 
     Attributes:
-        scene: what is seen.
+        scene: what is seen: a grid, or pixels ``[height, width, 3]``.
         lines: the caption, top down.
     """
 
-    scene: Scene
+    scene: Scene | np.ndarray
     lines: tuple[str, ...]
 
 
-def frames(env: Env, moments: list[Moment]) -> list[Frame]:
+def frames(env: Env | Hosted, moments: list[Moment]) -> list[Frame]:
     """The pictures of an episode, each with its step, the joint action that led there, and the return until then.
 
     Raises:
@@ -83,7 +83,7 @@ def write_gif(episode: list[Frame], out: Path) -> None:
     _save(out, lambda: first.save(out, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0))
 
 
-def team_return(env: Env, moment: Moment) -> float:
+def team_return(env: Env | Hosted, moment: Moment) -> float:
     """What the team has been paid: the shared reward, or the sum over the agents where each has its own."""
     returns = np.asarray(moment.returns)
     return float(returns.mean() if env.spec.reward == SHARED else returns.sum())
@@ -99,8 +99,11 @@ def figure_of(frame: Frame) -> Any:
         from matplotlib.figure import Figure as Canvas
     except ImportError as error:
         raise missing_extra("matplotlib", "plot") from error
-    rows, columns = frame.scene.size
-    side = min(CELL, LONGEST / max(rows, columns))
+    rows, columns = frame.scene.size if isinstance(frame.scene, Scene) else frame.scene.shape[:2]
+    # A place of a grid grows to its full size; a picture fills what there is.
+    side = LONGEST / max(rows, columns)
+    if isinstance(frame.scene, Scene):
+        side = min(CELL, side)
     above, below = TEXT * (len(frame.lines) + 0.2) + MARGIN * 0.6, TEXT * 1.6
     # The caption needs some width even above a narrow grid.
     width = max(columns * side, 4.6) + 2 * MARGIN
@@ -108,31 +111,34 @@ def figure_of(frame: Frame) -> Any:
     canvas = Canvas(figsize=(width, height), dpi=110, facecolor="white")
     left = (width - columns * side) / 2
     axes = canvas.add_axes((left / width, below / height, columns * side / width, rows * side / height))
-    _draw_grid(axes, frame.scene)
-    for item in frame.scene.items:
-        _draw_item(axes, item, side)
-    for index, agent in enumerate(frame.scene.agents):
-        _draw_agent(axes, agent, index, side)
+    if isinstance(frame.scene, Scene):
+        _draw_scene(axes, frame.scene, side)
+        _draw_legend(canvas, frame.scene, below / height)
+    else:
+        axes.imshow(frame.scene)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(color=LINE)
     for i, line in enumerate(frame.lines):
         y = 1 - (MARGIN * 0.6 + TEXT * (i + 0.3)) / height
         weight = "bold" if i == 0 else "normal"
         canvas.text(MARGIN / width, y, line, fontsize=9 if i == 0 else 8, color=INK, va="center", weight=weight)
-    _draw_legend(canvas, frame.scene, below / height)
     return canvas
 
 
-def _scene(env: Env, moment: Moment) -> Scene:
-    scene = env.scene(moment.state)
+def _scene(env: Env | Hosted, moment: Moment) -> Scene | np.ndarray:
+    scene = moment.state if isinstance(env, Hosted) else env.scene(moment.state)
     if scene is None:
-        raise ComarlError(f"{env.spec.name} has no pictures: its environment gives no scene (see docs/environments.md)")
+        lacks = "draws no 'rgb_array'" if isinstance(env, Hosted) else "gives no scene"
+        raise ComarlError(f"{env.spec.name} has no pictures: its environment {lacks} (see docs/environments.md)")
     return scene
 
 
-def _caption(env: Env, moment: Moment) -> tuple[str, ...]:
+def _caption(env: Env | Hosted, moment: Moment) -> tuple[str, ...]:
     scene = _scene(env, moment)
     parts = [f"{env.spec.name}, step {int(moment.length)}", f"team return {_short(team_return(env, moment))}"]
-    title = ", ".join([*parts, *([scene.caption] if scene.caption else [])])
-    actions = [_named(scene, action) for action in np.asarray(moment.action)]
+    names, more = (scene.actions, scene.caption) if isinstance(scene, Scene) else ((), "")
+    title = ", ".join([*parts, *([more] if more else [])])
+    actions = [_named(names, action) for action in np.asarray(moment.action)]
     words = [f"{i}: {name}" for i, name in enumerate(actions, 1)] if moment.length else ["the beginning"]
     # Four to a line, and as many lines in every picture of an episode.
     lines = ["   ".join(words[i : i + 4]) for i in range(0, len(actions), 4)]
@@ -143,10 +149,18 @@ def _short(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def _named(scene: Scene, action: Any) -> str:
+def _named(names: tuple[str, ...], action: Any) -> str:
     if action.ndim:
         return "(" + " ".join(f"{x:.1f}" for x in action) + ")"
-    return scene.actions[int(action)] if scene.actions else str(action)
+    return names[int(action)] if names else str(action)
+
+
+def _draw_scene(axes: Any, scene: Scene, side: float) -> None:
+    _draw_grid(axes, scene)
+    for item in scene.items:
+        _draw_item(axes, item, side)
+    for index, agent in enumerate(scene.agents):
+        _draw_agent(axes, agent, index, side)
 
 
 def _draw_grid(axes: Any, scene: Scene) -> None:

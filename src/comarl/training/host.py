@@ -208,7 +208,7 @@ class HostDriver:
         steps, actions, ends = [ts], [], []
         carry, returns, length = actors.carry, *jax.device_get((actors.returns, actors.length))
         for t in range(self.length):
-            carry, action = self._act(policy, carry, ts, keys[t])
+            carry, action = self._act(policy, carry, ts, keys, t)
             actions.append(np.asarray(action))
             before, ts = ts, env.step(actions[-1], seeds[t])
             steps[-1] = before._replace(last=before.last | ts.first)  # a first step comes after a last one, or a cut
@@ -228,8 +228,9 @@ class HostDriver:
         return act_keys, jax.random.key_data(env_keys)
 
 
-def _act(policy: Policy, carry: Any, ts: TimeStep, keys: Array) -> tuple[Any, Action]:
-    return jax.vmap(lambda c, ts, k: policy.act(c, ts, k, True))(carry, ts, keys)
+def _act(policy: Policy, carry: Any, ts: TimeStep, keys: Array, t: Array) -> tuple[Any, Action]:
+    # Of the keys [T, B] it takes its own: to slice them outside would be another program for every step.
+    return jax.vmap(lambda c, ts, k: policy.act(c, ts, k, True))(carry, ts, keys[t])
 
 
 class _Running:

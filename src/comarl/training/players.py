@@ -30,21 +30,27 @@ def make_player(env: Env | Hosted, episodes: int, *, explore: bool = False) -> C
     return lambda policy: jax.device_get(compiled(policy))
 
 
-def record_once(env: Env | Hosted, policy: Policy, episode: int) -> tuple[list[Moment], dict[str, float]]:
-    """Play one of the evaluation's episodes, counted from 0: its ``T + 1`` moments and what it came to."""
+def record_once(
+    env: Env | Hosted, policy: Policy, episode: int, *, pictures: bool = False
+) -> tuple[list[Moment], dict[str, float]]:
+    """Play one of the evaluation's episodes, counted from 0: its ``T + 1`` moments and what it came to.
+
+    Of an environment that Python steps nobody knows the state: with ``pictures`` what it shows stands in its place.
+    """
     if isinstance(env, Hosted):
-        return _record_hosted(env, policy, episode)
+        return _record_hosted(env, policy, episode, pictures)
     moments = record(env, policy, evaluation_key(episode))
-    return moments, {name: float(x) for name, x in env.outcome(moments[-1].state).items()}
+    return moments, {name: float(x) for name, x in jax.jit(env.outcome)(moments[-1].state).items()}
 
 
-def _record_hosted(env: Hosted, policy: Policy, episode: int) -> tuple[list[Moment], dict[str, float]]:
+def _record_hosted(env: Hosted, policy: Policy, episode: int, pictures: bool) -> tuple[list[Moment], dict[str, float]]:
     moments: list[Moment] = []
 
     def watch(now: Moment) -> None:
         if now.ts.first[0]:  # also when the environment failed, and the episode is played again
             moments.clear()
-        moments.append(jax.tree.map(lambda x: np.asarray(x[0]), now))
+        moment = jax.tree.map(lambda x: np.asarray(x[0]), now)
+        moments.append(moment._replace(state=player.picture()) if pictures else moment)
 
     with contextlib.closing(HostPlayer(env, range(episode, episode + 1))) as player:
         result = player(policy, watch)
@@ -109,6 +115,10 @@ class HostPlayer:
             episode[ended[: len(left)]] = left
             active[ended[len(left) :]] = False
         return results
+
+    def picture(self) -> Any:
+        """What the first environment shows (:meth:`comarl.envs.base.HostEnv.picture`)."""
+        return self._running.picture(0) if self._running else None
 
     def close(self) -> None:
         """Free the environments."""

@@ -85,6 +85,17 @@ def test_foraging_tells_an_empty_field_from_the_end_of_time() -> None:
     assert ends == {True, False}
 
 
+def test_a_field_is_drawn_as_it_is() -> None:
+    env: Any = make_python("lbforaging/Foraging-8x8-2p-2f-coop-v3")
+    env.reset(3)
+    scene, inner = env.picture(), env._env.unwrapped
+    assert scene.size == (8, 8)
+    assert [agent.place for agent in scene.agents] == [tuple(player.position) for player in inner.players]
+    assert {item.place: int(item.note) for item in scene.items} == {
+        (row, column): inner.field[row, column] for row in range(8) for column in range(8) if inner.field[row, column]
+    }
+
+
 def test_the_warehouse_is_only_ever_cut() -> None:
     steps, _ = play("robotic-warehouse/rware-tiny-2ag-v2", 0)
     assert len(steps) == 501

@@ -6,17 +6,24 @@ Without JAX. The package that a team comes from is imported when it is made.
 import importlib
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from comarl.envs.adapters.spaces import agent_types, flatten, observed_size, read_actions, read_mask, row_of
+from comarl.envs.adapters.drawn import drawn
+from comarl.envs.adapters.spaces import agent_types, flatten, observed_size, read_actions, read_mask, write_row
 from comarl.envs.python import LONGEST, Percept, PythonEnv
 from comarl.errors import ComarlError, missing_extra
 from comarl.spec import EnvSpec
 
+if TYPE_CHECKING:
+    from comarl.envs.scene import Scene
+
 Ended = Callable[[Any], bool]
 """Whether an episode that is over ended for good, by the environment; else a time limit cut it."""
+
+Draws = Callable[[Any], "Scene | np.ndarray | None"]
+"""What an environment shows now."""
 
 
 def make_lbforaging(variant: str) -> PythonEnv:
@@ -28,7 +35,7 @@ def make_lbforaging(variant: str) -> PythonEnv:
         ComarlError: if the package is not installed.
         KeyError: if it has no such id.
     """
-    return _registered("lbforaging", variant, lambda env: not env.field.any())
+    return _registered("lbforaging", variant, lambda env: not env.field.any(), draws=_field)
 
 
 def make_rware(variant: str) -> PythonEnv:
@@ -43,7 +50,21 @@ def make_rware(variant: str) -> PythonEnv:
     return _registered("rware", variant, lambda env: False, family="robotic-warehouse")
 
 
-def _registered(package: str, variant: str, ended: Ended, family: str = "") -> PythonEnv:
+def _field(env: Any) -> "Scene":
+    """Foraging as a grid: the package draws in a window alone."""
+    from comarl.envs.scene import Figure, Item, Scene, places
+
+    field, players = env.unwrapped.field, env.unwrapped.players
+    standing = zip(players, places(np.array([player.position for player in players])), strict=True)
+    return Scene(
+        size=field.shape,
+        agents=tuple(Figure(place, note=f"level {player.level}") for player, place in standing),
+        items=tuple(Item("food", place, note=str(field[place])) for place in places(np.argwhere(field))),
+        actions=("none", "up", "down", "left", "right", "load"),
+    )
+
+
+def _registered(package: str, variant: str, ended: Ended, *, family: str = "", draws: Draws = drawn) -> PythonEnv:
     """An environment that importing ``package`` registers with Gymnasium."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -57,7 +78,7 @@ def _registered(package: str, variant: str, ended: Ended, family: str = "") -> P
             env = gymnasium.make(variant, disable_env_checker=True)
         except gymnasium.error.Error as error:
             raise KeyError(variant) from error
-    return GymnasiumTeam(f"{family or package}/{variant}", env, ended)
+    return GymnasiumTeam(f"{family or package}/{variant}", env, ended, draws)
 
 
 def is_gymnasium(env: Any) -> bool:
@@ -76,15 +97,16 @@ class GymnasiumTeam(PythonEnv):
         name: the name in the registry.
         env: the environment; its spaces are tuples.
         ended: tells terminations from time limits, where the environment reports both as the former.
+        draws: what it shows.
     """
 
-    def __init__(self, name: str, env: Any, ended: Ended | None = None):
+    def __init__(self, name: str, env: Any, ended: Ended | None = None, draws: Draws = drawn):
         from gymnasium import spaces
 
         for space in (env.observation_space, env.action_space):
             if not isinstance(space, spaces.Tuple):
                 raise ComarlError(f"environment '{name}': the space {space} is not a Tuple with a part for each agent")
-        self._env, self._ended = env, ended
+        self._env, self._ended, self._draws = env, ended, draws
         self._seen = env.observation_space.spaces
         places = [f"environment '{name}', agent {i}" for i in range(len(self._seen))]
         sizes = [observed_size(space, place) for space, place in zip(self._seen, places, strict=True)]
@@ -117,18 +139,23 @@ class GymnasiumTeam(PythonEnv):
         ended = over and (self._ended(self._env.unwrapped) if self._ended else bool(np.all(terminated)))
         return self._percept(seen, info, reward, terminated=ended, truncated=over and not ended)
 
+    def picture(self) -> "Scene | np.ndarray | None":
+        return self._draws(self._env)
+
     def close(self) -> None:
         self._env.close()
 
     def _percept(self, seen: Any, info: Any, reward: Any, *, terminated: bool, truncated: bool) -> Percept:
         spec = self.spec
-        obs = np.stack([row_of(spec.obs_dim, flatten(s, x)) for s, x in zip(self._seen, seen, strict=True)])
+        obs = np.zeros((spec.num_agents, spec.obs_dim), np.float32)
+        for row, space, x in zip(obs, self._seen, seen, strict=True):
+            write_row(row, flatten(space, x))
         avail = np.zeros((spec.num_agents, spec.num_actions), bool)
         masks = read_mask(None, info)
         for i, actions in enumerate(self._actions):
             mask = read_mask(seen[i], None) if masks is None else masks[i][: actions.size]
             avail[i, : actions.size] = True if mask is None else mask
-        rewards = np.broadcast_to(np.asarray(reward, np.float32), (spec.num_agents,))
+        rewards = np.full(spec.num_agents, reward, np.float32)
         return Percept(obs, obs.ravel(), avail, rewards, terminated, truncated)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from comarl.envs.adapters.spaces import agent_types, flatten, observed_size, read_actions, read_mask, row_of
+from comarl.envs.adapters.drawn import drawn
+from comarl.envs.adapters.spaces import agent_types, flatten, observed_size, read_actions, read_mask, write_row
 from comarl.envs.python import LONGEST, Percept, PythonEnv
 from comarl.errors import ComarlError, missing_extra
 from comarl.spec import EnvSpec
@@ -121,6 +122,9 @@ class PettingZooTeam(PythonEnv):
             opposed=opposed,
         )
 
+    def picture(self) -> np.ndarray | None:
+        return drawn(self._env)
+
     def close(self) -> None:
         self._env.close()
 
@@ -142,7 +146,7 @@ class PettingZooTeam(PythonEnv):
         avail = np.zeros((spec.num_agents, spec.num_actions), bool)
         for i, agent in enumerate(self._names):
             if agent in seen:
-                obs[i] = row_of(spec.obs_dim, flatten(self._seen[agent], seen[agent]))
+                write_row(obs[i], flatten(self._seen[agent], seen[agent]))
             if agent in acting:
                 mask = read_mask(seen.get(agent), infos.get(agent))
                 avail[i, : self._actions[agent].size] = True if mask is None else mask

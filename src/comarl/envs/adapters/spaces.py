@@ -149,15 +149,15 @@ def read_mask(seen: Any, info: Mapping[str, Any] | None) -> np.ndarray | None:
     return None
 
 
-def row_of(width: int, values: np.ndarray) -> np.ndarray:
-    """``values`` and zeros behind them.
+def write_row(row: np.ndarray, values: np.ndarray) -> None:
+    """Write ``values`` at the beginning of ``row``, whose zeros stay behind them.
 
     Raises:
-        ValueError: if there are more than ``width``.
+        ValueError: if there are more of them.
     """
-    if values.size > width:
-        raise ValueError(f"an observation has {values.size} numbers, by its space at most {width}")
-    return np.pad(values, (0, width - values.size))
+    if values.size > row.size:
+        raise ValueError(f"an observation has {values.size} numbers, by its space at most {row.size}")
+    row[: values.size] = values
 
 
 def agent_types(kinds: Sequence[object]) -> tuple[int, ...]:
