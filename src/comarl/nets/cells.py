@@ -161,7 +161,7 @@ class MinGRU(AbstractCell):
     Gate and candidate depend on the input alone, z = σ(W_z x), h̃ = W_h x, so that all products are made for all steps
     at once and what is left is a linear recurrence. The paper's other variant keeps h̃ positive, because it multiplies
     in log-space. Nothing needs that here: both coefficients lie in [0, 1] and add up to 1, so that every h is a mean of
-    candidates, and a product of coefficients can only fade to zero. So candidates may have any sign.
+    candidates, and a product of coefficients can only fade to zero. A memory is cleared by a coefficient of 0.
     """
 
     memory_names: ClassVar = ("memory",)
@@ -296,8 +296,8 @@ def linear_recurrence(
     """h_t = a_t ⊙ h_{t-1} + b_t for all t: a step after the other on a CPU, elsewhere in O(log T) parallel ones.
 
     Its gradient is the same recurrence backwards, dL/db_t = dL/dh_t + a_{t+1} ⊙ dL/db_{t+1}, with dL/da_t =
-    dL/db_t ⊙ h_{t-1}: the levels of the parallel form need not be kept. A CPU gains nothing from those, as it works
-    through all of them (measured: docs/tuning.md).
+    dL/db_t ⊙ h_{t-1}: the levels of the parallel form need not be kept. A CPU would work through each of these levels,
+    which takes longer than the plain loop (measured: docs/tuning.md).
     """
     return _recur(a, b, h0)
 
