@@ -10,6 +10,7 @@ MAAC = "algos/test_maac.py::test_"
 OFF_POLICY = "algos/test_offpolicy.py::test_"
 INFERRING = "algos/test_inferring.py::test_"
 ENSEMBLE = "nets/test_ensemble.py::test_"
+CELLS = "nets/test_cells.py::test_"
 CROSS_PLAY = "experiments/test_crossplay.py::test_"
 STARCRAFT = "envs/adapters/test_smac.py::test_"
 SWEEP = "experiments/test_sweep.py::test_"
@@ -100,6 +101,27 @@ SLIPS = [
         "nets/agents.py",
         "memory, hidden = self.cell.scan(memory, self._gates(x), first)",
         "memory, hidden = self.cell.scan(memory, self._gates(x), first); memory = self.norms[1](memory)",
+    ),
+    Fault(
+        f"{CELLS}mingru_and_its_gradient_equal_the_loop_and_autodiff",
+        "nets/cells.py",
+        "following = jnp.concatenate([a[1:], jnp.zeros_like(a[:1])])",
+        "following = a",
+        "each step's own coefficient",
+    ),
+    Fault(
+        f"{CELLS}mingru_and_its_gradient_equal_the_loop_and_autodiff",
+        "nets/cells.py",
+        "linear_recurrence(_cleared(keep, first), write, state)",
+        "linear_recurrence(keep, _cleared(write, first), state)",
+        "clears what is written",
+    ),
+    Fault(
+        f"{CELLS}each_form_of_the_recurrence_is_the_loop[_associative]",
+        "nets/cells.py",
+        "return a2 * a1, a2 * b1 + b2",
+        "return a2 * a1, a1 * b2 + b1",
+        "the later step first",
     ),
     Fault(
         "memory/test_onpolicy.py::test_epochs_and_iterations_are_shuffled_apart",

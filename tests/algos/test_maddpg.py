@@ -373,8 +373,9 @@ LOOP: dict[str, Any] = OF_METHOD["maddpg"] | SMALL | {
 
 
 @pytest.mark.paper
-def test_the_whole_loop_learns_with_memory() -> None:
-    _, log = train(Told(), "maddpg", 300, **LOOP | {"cell": "gru", "critic_sees": "state", "gamma": 0.9})
+@pytest.mark.parametrize("cell", ["gru", "mingru"])
+def test_the_whole_loop_learns_with_memory(cell: str) -> None:
+    _, log = train(Told(), "maddpg", 300, **LOOP | {"cell": cell, "critic_sees": "state", "gamma": 0.9})
     np.testing.assert_array_equal(log.evaluation.outcome["recalled"], 1)
 
 

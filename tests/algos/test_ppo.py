@@ -286,8 +286,9 @@ def test_the_better_action_is_found(method: str) -> None:
     np.testing.assert_array_equal(episodes.returns, 10)
 
 
-def test_memory_is_used() -> None:
-    driver, run = trained(Recall(), "ippo", cell="gru", gamma=0.9, eval_every=16 * 6 * 300)
+@pytest.mark.parametrize("cell", ["gru", pytest.param("mingru", marks=pytest.mark.paper)])
+def test_memory_is_used(cell: str) -> None:
+    driver, run = trained(Recall(), "ippo", cell=cell, gamma=0.9, eval_every=16 * 6 * 300)
     policy = driver.learner.algorithm.policy(run.learner, 0)
     episodes = jax.jit(lambda: play(driver.env, policy, evaluation_keys(64)))()
     assert float(episodes.outcome["recalled"].mean()) == 1

@@ -65,7 +65,7 @@ def test_unavailable_actions_are_not_hoped_for() -> None:
     np.testing.assert_allclose(q, [[0, 10], [0, 10]], atol=0.1)
 
 
-@pytest.mark.parametrize(("cell", "recalled"), [("gru", True), ("lstm", True), ("mlp", False)])
+@pytest.mark.parametrize(("cell", "recalled"), [("gru", True), ("lstm", True), ("mingru", True), ("mlp", False)])
 def test_memory_is_needed_and_works(cell: str, recalled: bool) -> None:
     env = Recall()
     state = fit(env, "vdn", cell=cell, last_action=False, agent_id=False)
@@ -119,6 +119,11 @@ def test_prioritised_replay_learns_the_mean() -> None:
         pytest.param({"length": 4, "stored_state": False}, id="zero state", marks=pytest.mark.paper),
         # What was seen in the burn-in is remembered after it.
         pytest.param({"length": 4, "stored_state": False, "burn_in": 2}, id="burn-in"),
+        pytest.param(
+            {"length": 4, "stored_state": False, "burn_in": 2, "cell": "mingru"},
+            id="burn-in of a minGRU",
+            marks=pytest.mark.paper,
+        ),
     ],
 )
 def test_sequences_begin_with_a_memory(options: dict[str, Any]) -> None:

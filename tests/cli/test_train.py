@@ -101,7 +101,7 @@ def test_overwrite_leaves_nothing_of_the_old_run(
         (["qmix", "--lr", "fast"], "--lr: 'fast' is not a number"),
         (["qmix", "--lr", "-1"], "lr=-1.0: must be positive"),
         (["qmix", "--gamma", "1.5"], "gamma=1.5: must lie between 0 and 1"),
-        (["qmix", "--cell", "grru"], "--cell: 'grru' is none of 'gru', 'lstm', 'mlp'"),
+        (["qmix", "--cell", "grru"], "--cell: 'grru' is none of 'gru', 'lstm', 'mingru', 'mlp'"),
         (["qmix", "--steps", "100"], "learning_starts=5000 is not below steps=100"),
         (["qmix", "--team-reward", "individual"], "'qmix' learns one value for the team"),
         (

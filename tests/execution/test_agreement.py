@@ -23,6 +23,7 @@ from comarl.experiments.build import build_algorithm
 from comarl.experiments.config import RunConfig, with_settings
 from comarl.experiments.methods import METHODS
 from comarl.nets.agents import Agent
+from comarl.nets.cells import CELLS
 from comarl.nets.distributions import Gaussian
 from comarl.nets.ensemble import Ensemble
 from comarl.training.baselines import RandomPolicy
@@ -64,7 +65,7 @@ TEAMS = {
         QPolicy(agents(SPEC, kind="mlp", layer_norm=True, **BARE), EPSILON), SPEC, ONE
     ),
     "logits, per agent": lambda: Case(acting(Draws(), sharing="agent", agent_id=False), SPEC, EACH),
-    "soft draws": lambda: Case(acting(GumbelDraw(), kind="mlp"), SPEC, EACH),
+    "soft draws, minGRU": lambda: Case(acting(GumbelDraw(), kind="mingru"), SPEC, EACH),
     "Gaussian, LSTM": lambda: Case(
         acting(Draws(Gaussian.of), VECTORS, kind="lstm", outputs_per_action=2, agent_id=False), VECTORS, ONE
     ),
@@ -168,7 +169,9 @@ def head_by_hand(w: dict[str, np.ndarray], cell: str, x: np.ndarray) -> np.ndarr
         if cell == "mlp":
             h = np.maximum(e @ w["cell.linear.weight"] + w["cell.linear.bias"], 0)
         else:
-            a, b = e @ w["cell.input_map.weight"] + w["cell.input_map.bias"], h @ w["cell.recurrent_weight"]
+            a = e @ w["cell.input_map.weight"] + w["cell.input_map.bias"]
+        if cell in ("gru", "lstm"):
+            b = h @ w["cell.recurrent_weight"]
         if cell == "gru":
             (a_r, a_z, a_n), (b_r, b_z, b_n) = np.split(a, 3), np.split(b, 3)
             r, z = sigmoid(a_r + b_r), sigmoid(a_z + b_z)
@@ -178,11 +181,14 @@ def head_by_hand(w: dict[str, np.ndarray], cell: str, x: np.ndarray) -> np.ndarr
             i, f, g, o = np.split(a + b, 4)
             c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
             h = sigmoid(o) * np.tanh(c)
+        if cell == "mingru":
+            z, n = np.split(a, 2)
+            h = h + sigmoid(z) * (n - h)
         out.append(norm(1, h) @ w["head.weight"] + w["head.bias"])
     return np.stack(out)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm", "mlp"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_the_parameters_are_what_the_documents_say(cell: Any, tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 

@@ -11,7 +11,8 @@ import pytest
 
 from comarl.errors import ComarlError
 from comarl.experiments.checks import check
-from comarl.experiments.config import GROUPS, RunConfig, from_json, setting_names, to_json, with_settings
+from comarl.experiments.config import GROUPS, AgentConfig, RunConfig, from_json, setting_names, to_json, with_settings
+from comarl.nets.cells import CELLS
 
 
 def test_names_are_unique_over_all_groups() -> None:
@@ -31,6 +32,11 @@ def test_settings_find_their_group() -> None:
     assert config.learner.gamma == RunConfig().learner.gamma
 
 
+def test_every_cell_can_be_named() -> None:
+    """By the configuration, which is read without JAX and so cannot ask the networks for their names."""
+    assert typing.get_args(typing.get_type_hints(AgentConfig)["cell"]) == tuple(CELLS)
+
+
 def test_whole_numbers_are_welcome_where_fractions_are() -> None:
     lr = with_settings(RunConfig(), {"lr": 1}).learner.lr
     assert lr == 1.0
@@ -47,7 +53,7 @@ def test_whole_numbers_are_welcome_where_fractions_are() -> None:
         ({"lr": True}, "lr=True: expected float"),
         ({"last_action": 1}, "last_action=1: expected bool"),
         ({"run": 3}, "run=3: expected a path"),
-        ({"cell": "rnn"}, "cell='rnn': choose one of gru, lstm, mlp"),
+        ({"cell": "rnn"}, "cell='rnn': choose one of gru, lstm, mingru, mlp"),
         ({"hyper_layers": 3}, "hyper_layers=3: choose one of 1, 2"),
     ],
 )

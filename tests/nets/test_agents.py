@@ -49,7 +49,7 @@ def dirty_carry(agent: Agent) -> AgentCarry:
     return AgentCarry(memory, jnp.array([1, 0, 1]))
 
 
-KINDS: list[CellKind] = ["gru", "lstm", "mlp"]
+KINDS: list[CellKind] = ["gru", "lstm", "mingru", "mlp"]
 SHARINGS: list[Sharing] = ["shared", "agent", "type"]
 CASES: list[dict[str, Any]] = [
     *[{"kind": kind, "sharing": sharing} for kind in KINDS for sharing in SHARINGS],
@@ -146,7 +146,8 @@ def test_what_the_memory_carries_on_is_not_normalised() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "sharing"), [("gru", "shared"), ("lstm", "shared"), ("mlp", "shared"), ("gru", "type")]
+    ("kind", "sharing"),
+    [("gru", "shared"), ("lstm", "shared"), ("mingru", "shared"), ("mlp", "shared"), ("gru", "type")],
 )
 def test_every_parameter_is_learned(kind: CellKind, sharing: Sharing) -> None:
     """With layer normalisation, which has all that there is: each array, of each module where there are several."""

@@ -1,4 +1,4 @@
-"""The recurrent cells against Equinox's and a plain loop, the GRU's hand-written gradient against autodiff."""
+"""The recurrent cells against Equinox's and plain loops, gradients that are written by hand against autodiff."""
 
 from typing import Any
 
@@ -7,15 +7,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from jaxtyping import Array
 
-from comarl.nets.cells import GRU, LSTM, AbstractCell, CellKind, Feedforward, gru_scan, make_cell
+from comarl.nets.cells import (
+    CELLS,
+    GRU,
+    LSTM,
+    AbstractCell,
+    CellKind,
+    Feedforward,
+    MinGRU,
+    _associative,
+    _one_by_one,
+    gru_scan,
+    kind_of,
+    linear_recurrence,
+    make_cell,
+)
 
 T, B, IN, H = 5, 3, 4, 6
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (T, B, IN))
 RESETS = jnp.array([False, False, True, True, False])
-KINDS: list[CellKind] = ["gru", "lstm", "mlp"]
+KINDS: list[CellKind] = ["gru", "lstm", "mingru", "mlp"]
 
 
 def sigmoid(x: Array) -> Array:
@@ -179,8 +196,15 @@ def test_recurrent_weights_are_drawn_from_the_width_of_the_memory(kind: CellKind
 
 
 def test_names_of_the_kinds() -> None:
-    classes = [type(make_cell(kind, 1, 1, key=KEY)) for kind in KINDS]
-    assert classes == [GRU, LSTM, Feedforward]
+    made = [make_cell(kind, 1, 1, key=KEY) for kind in KINDS]
+    assert [type(cell) for cell in made] == [GRU, LSTM, MinGRU, Feedforward]
+    assert [kind_of(cell) for cell in made] == KINDS == list(CELLS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_part_of_the_memory_has_a_name(kind: CellKind) -> None:
+    cell = eqx.filter_eval_shape(lambda: make_cell(kind, IN, H, key=KEY))
+    assert len(set(cell.memory_names)) == len(cell.memory_names) == len(jax.tree.leaves(cell.initial_state((B,))))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -193,3 +217,87 @@ def test_scanning_is_stepping_where_no_episode_begins(kind: CellKind) -> None:
         np.testing.assert_allclose(got, want[t], rtol=1e-5, atol=1e-6)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(end), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+# minGRU: more steps than the others have, and not a power of 2.
+LONG = 11
+GATES, CUT = (LONG, B, 2 * H), (LONG, B)
+
+
+def naive_mingru(h: Array, gates: Array, first: Array) -> Array:
+    """Feng et al. 2024, §3.1, step by step in Python, for autodiff to go through."""
+    out = []
+    for now, reset in zip(gates, first, strict=True):
+        h = jnp.where(reset[:, None], 0.0, h)
+        z = jax.nn.sigmoid(now[:, :H])  # whose gradient is a number however far a gate is open
+        h = (1 - z) * h + z * now[:, H:]
+        out.append(h)
+    return jnp.stack(out)
+
+
+def mingru_scan(h: Array, gates: Array, first: Array) -> Array:
+    return make_cell("mingru", IN, H, key=KEY).scan(h, gates, first)[1]
+
+
+def with_gradient(scan: Any) -> Any:
+    """Its outputs, and the gradient with a different cotangent at each of them, to the memory and to the gates."""
+
+    def total(h: Array, gates: Array, first: Array) -> tuple[Array, Array]:
+        out = scan(h, gates, first)
+        return (jnp.cos(jnp.arange(out.size)).reshape(out.shape) * jnp.sin(out)).sum(), out
+
+    return jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))
+
+
+OURS, NAIVE = with_gradient(mingru_scan), with_gradient(naive_mingru)
+
+
+@settings(max_examples=25, deadline=None)
+@given(first=arrays(bool, CUT), seed=st.integers(0, 2**16), scale=st.sampled_from([0.1, 1.0, 60.0]))
+def test_mingru_and_its_gradient_equal_the_loop_and_autodiff(first: np.ndarray, seed: int, scale: float) -> None:
+    draw = np.random.default_rng(seed)
+    h, gates = (draw.normal(size=shape).astype(np.float32) for shape in ((B, H), GATES))
+    gates[..., :H] *= scale  # up to gates that are shut and open for good
+    ((_, got), got_gradient), ((_, want), want_gradient) = OURS(h, gates, first), NAIVE(h, gates, first)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+    for name, g, w in zip(("memory", "gates"), got_gradient, want_gradient, strict=True):
+        np.testing.assert_allclose(g, w, rtol=1e-3, atol=1e-5, err_msg=name)
+    np.testing.assert_array_equal(np.asarray(got_gradient[0]).any(-1) & first[0], False)
+    assert np.abs(got).max() <= 1.000001 * max(np.abs(h).max(), np.abs(gates[..., H:]).max())  # a mean, never more
+
+
+FORMS = {f.__name__: jax.jit(f, static_argnames="reverse") for f in (_one_by_one, _associative)}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=10, deadline=None)
+@given(cut=arrays(bool, CUT), seed=st.integers(0, 2**16), reverse=st.booleans())
+def test_each_form_of_the_recurrence_is_the_loop(form: str, cut: np.ndarray, seed: int, reverse: bool) -> None:
+    """Of which a machine uses one alone: the other is tested here too."""
+    draw = np.random.default_rng(seed)
+    a, b, h = draw.uniform(size=(LONG, B, H)), draw.normal(size=(LONG, B, H)), draw.normal(size=(B, H))
+    a[cut] = 0
+    got = FORMS[form](*(x.astype(np.float32) for x in (a, b, h)), reverse=reverse)
+    for t in range(LONG)[:: -1 if reverse else 1]:
+        h = a[t] * h + b[t]
+        np.testing.assert_allclose(got[t], h, rtol=1e-4, atol=1e-5)
+
+
+def test_there_is_no_loop_on_an_accelerator() -> None:
+    """Forwards and backwards."""
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((B, H), GATES)]
+    traced = OURS.trace(*shapes, jax.ShapeDtypeStruct(CUT, bool))
+    loops = {p: traced.lower(lowering_platforms=(p,)).as_text().count("stablehlo.while") for p in ("cpu", "cuda")}
+    assert loops == {"cpu": 2, "cuda": 0}
+
+
+def test_linear_recurrence_under_vmap() -> None:
+    """As agents with parameters of their own and several seeds are mapped, gradients too."""
+    draw = np.random.default_rng(0)
+    a, b, h = (jnp.asarray(draw.uniform(size=shape), jnp.float32) for shape in ((3, T, H), (3, T, H), (3, H)))
+    total = lambda *x: (linear_recurrence(*x) ** 2).sum()  # noqa: E731
+    gradient = jax.grad(total, argnums=(0, 1, 2))
+    got = jax.jit(jax.vmap(gradient))(a, b, h)
+    for i in range(3):
+        for g, w in zip(got, gradient(a[i], b[i], h[i]), strict=True):
+            np.testing.assert_allclose(g[i], w, rtol=1e-4, atol=1e-6)

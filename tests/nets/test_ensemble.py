@@ -17,7 +17,7 @@ from comarl.api import TeamPolicy
 from comarl.envs.wrappers import AutoReset
 from comarl.experiments.presets import OF_METHOD
 from comarl.nets.agents import Agent, AgentCarry
-from comarl.nets.cells import CellKind
+from comarl.nets.cells import CELLS, CellKind
 from comarl.nets.ensemble import Ensemble, EnsembleMemory, Turns
 from comarl.training.evaluate import evaluation_keys, play
 from comarl.training.ondevice import Actors
@@ -76,7 +76,7 @@ def in_use(ensemble: Ensemble, trajectory: Trajectory) -> np.ndarray:
 WHICH = in_use(ENSEMBLE, SEQUENCES)
 
 
-@pytest.mark.parametrize("kind", ["gru", "lstm", "mlp"])
+@pytest.mark.parametrize("kind", CELLS)
 def test_one_sub_policy_is_no_ensemble(kind: CellKind) -> None:
     ensemble = make(1, kind)
     trajectory = replayed(ensemble)
@@ -229,7 +229,7 @@ def test_evaluation_draws_for_each_episode_and_keeps_to_it() -> None:
     [
         ("maddpg", {"infer_policies": True, "cell": "gru", "stored_state": False, "burn_in": 2}),
         ("facmac", {"team_reward": "mean"}),
-        ("maac", {"cell": "lstm"}),
+        ("maac", {"cell": "mingru"}),
         ("ddpg", {"continuous": True}),
     ],
     ids=str,

@@ -23,7 +23,7 @@ from comarl.mixers.vdn import VDN, VDNS
 from comarl.mixers.wqmix import WeightedQMIX
 from comarl.nets.agents import Agent
 from comarl.nets.attention_critic import AttentionCritic
-from comarl.nets.cells import make_cell
+from comarl.nets.cells import CELLS, make_cell
 from comarl.nets.critics import ActionCritic, CounterfactualCritic, Critic, JointValue
 from comarl.nets.ensemble import Ensemble
 from comarl.nets.inferred import InferredPolicies
@@ -41,12 +41,12 @@ def joint_value() -> JointValue:
 MODULES: dict[str, Callable[[], Any]] = {
     **{
         f"agent-{kind}-{sharing}": lambda kind=kind, sharing=sharing: Agent(SPEC, key=KEY, kind=kind, sharing=sharing)
-        for kind in ("gru", "lstm", "mlp")
+        for kind in CELLS
         for sharing in ("shared", "agent", "type")
     },
     "agent-layer-norm": lambda: Agent(SPEC, key=KEY, sharing="type", layer_norm=True),
     "ensemble": lambda: Ensemble(lambda k: Agent(SPEC, key=k, sharing="type"), 2, key=KEY),
-    **{f"cell-{kind}": lambda kind=kind: make_cell(kind, 3, 4, key=KEY) for kind in ("gru", "lstm", "mlp")},
+    **{f"cell-{kind}": lambda kind=kind: make_cell(kind, 3, 4, key=KEY) for kind in CELLS},
     "critic": lambda: Critic(SPEC, key=KEY, sees="state", sharing="type"),
     "action-critic": lambda: ActionCritic(SPEC, key=KEY, sees="observations"),
     "action-critic-own": lambda: ActionCritic(SPEC, key=KEY, sees="own", sharing="type"),

@@ -24,7 +24,7 @@ ITERATIONS = 20
 
 KINDS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("coma", "two-step", "a2c", {}),
-    ("mappo", "two-step", "ppo", {}),
+    ("mappo", "two-step", "ppo", {"cell": "mingru"}),
     ("vdn", "two-step", "pqn", {"minibatches": 4}),
     ("qmix", "two-step", "replay", {"cell": "lstm", "replay": "prioritised"}),
     ("maddpg", "two-step", "replay", {}),

@@ -68,7 +68,7 @@ class Network:
     """What is between inputs and outputs; with the parameters' names all that another program needs to rebuild it.
 
     Attributes:
-        cell: ``gru``, ``lstm`` or ``mlp``.
+        cell: ``gru``, ``lstm``, ``mingru`` or ``mlp``.
         hidden: width of encoder and memory.
         outputs: numbers that the head gives.
         layer_norm: whether encoder and memory's output are normalised.

@@ -12,9 +12,7 @@ from comarl.errors import ComarlError, missing_extra
 from comarl.execution.manifest import MASK, NEXT, OBSERVATION, Manifest
 from comarl.execution.solo import HEADS, Solo
 from comarl.nets.agents import Body
-from comarl.nets.cells import CellKind
-
-CELLS = ("gru", "lstm", "mlp")
+from comarl.nets.cells import CELLS, CellKind
 
 
 def parameters(body: Body) -> dict[str, np.ndarray]:

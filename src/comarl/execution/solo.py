@@ -18,7 +18,6 @@ from comarl.algos.stochastic import Acting, Draws, StochasticPolicy
 from comarl.errors import ComarlError
 from comarl.mixers.base import MASKED
 from comarl.nets.agents import AbstractAgent, Agent, Body
-from comarl.nets.cells import GRU, LSTM
 from comarl.nets.distributions import Categorical, Gaussian, log_probabilities
 from comarl.nets.ensemble import Ensemble
 from comarl.types import Action, action_features
@@ -100,14 +99,14 @@ class Solo(eqx.Module):
     def initial_carry(self, games: int) -> Carry:
         """Zeros, by name."""
         memory = jax.tree.leaves(self.body.cell.initial_state((games,)))
-        carry = dict(zip(_memory_names(self.body), memory, strict=True))
+        carry = dict(zip(self.body.cell.memory_names, memory, strict=True))
         return carry | ({LAST_ACTION: jnp.zeros((games, self.num_actions))} if self.use_last_action else {})
 
     def __call__(
         self, carry: Carry, observation: Float[Array, "B D"], mask: Bool[Array, "B A"]
     ) -> tuple[Carry, Action, Grounds]:
         """The carry of the next step, the greedy actions ``[B]`` or ``[B, A]``, and what they were chosen by."""
-        names = _memory_names(self.body)
+        names = self.body.cell.memory_names
         structure = jax.tree.structure(self.body.cell.initial_state((1,)))
         memory = jax.tree.unflatten(structure, [carry[name] for name in names])
         memory, out = self.body.step(memory, self._inputs(carry, observation))
@@ -190,13 +189,3 @@ def _head(acting: Acting) -> str:
             return "corner"
         case _:
             raise ComarlError(f"policies that act by {type(acting).__name__} cannot be exported")
-
-
-def _memory_names(body: Body) -> tuple[str, ...]:
-    match body.cell:
-        case GRU():
-            return ("memory",)
-        case LSTM():
-            return ("hidden", "cell")
-        case _:
-            return ()

@@ -23,6 +23,7 @@ from comarl.execution.manifest import (
 )
 from comarl.execution.serialise import input_ports, output_ports, serialise
 from comarl.execution.solo import Solo, owners, solos
+from comarl.nets.cells import kind_of
 from comarl.types import EnvSpec
 
 PACKAGES: dict[Format, tuple[str, ...]] = {
@@ -88,7 +89,7 @@ def write_team(policy: Policy, spec: EnvSpec, folder: Path, format_: Format, ori
 def _network(solo: Solo) -> Network:
     body = solo.body
     return Network(
-        cell={"GRU": "gru", "LSTM": "lstm", "Feedforward": "mlp"}[type(body.cell).__name__],
+        cell=kind_of(body.cell),
         hidden=body.encoder.weight.shape[-1],
         outputs=body.head.weight.shape[-1],
         layer_norm=body.norms is not None,

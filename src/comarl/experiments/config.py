@@ -19,8 +19,8 @@ from comarl.experiments.methods import with_learner
 class AgentConfig:
     """The agents' network."""
 
-    cell: Literal["gru", "lstm", "mlp"] = "gru"
-    """Memory: a GRU, an LSTM, or none."""
+    cell: Literal["gru", "lstm", "mingru", "mlp"] = "gru"
+    """Memory: a GRU, an LSTM, a minGRU (its gate sees the input alone), or none."""
     hidden: int = 64
     """Width of encoder and memory."""
     last_action: bool = True

@@ -1,4 +1,4 @@
-"""What an agent remembers: a GRU, an LSTM, or nothing.
+"""What an agent remembers: a GRU, an LSTM, a minGRU, or nothing.
 
 A cell first maps its input for all time steps at once (``project``) and then runs through time with the small part
 that cannot be hoisted (``scan``). Leading axes other than time are free. ``first`` marks the steps on which an
@@ -6,7 +6,8 @@ episode begins: the memory is cleared before them. Its axes are time and as many
 """
 
 import abc
-from typing import Any, Literal
+import functools
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -15,11 +16,17 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from comarl.nets.layers import Linear
 
-CellKind = Literal["gru", "lstm", "mlp"]
+CellKind = Literal["gru", "lstm", "mingru", "mlp"]
 
 
 class AbstractCell(eqx.Module):
-    """One layer of memory of width ``H``."""
+    """One layer of memory of width ``H``.
+
+    Attributes:
+        memory_names: what the parts of its state are called where each needs a name, in the order of the leaves.
+    """
+
+    memory_names: ClassVar[tuple[str, ...]]
 
     @abc.abstractmethod
     def initial_state(self, batch: tuple[int, ...]) -> Any:
@@ -43,6 +50,7 @@ class AbstractCell(eqx.Module):
 class Feedforward(AbstractCell):
     """No memory: a second hidden layer in the memory's place."""
 
+    memory_names: ClassVar = ()
     linear: Linear
 
     def __init__(self, inputs: int, hidden: int, *, key: PRNGKeyArray):
@@ -68,6 +76,7 @@ class Feedforward(AbstractCell):
 class GRU(AbstractCell):
     """Gated recurrent unit (Cho et al. 2014) with PyTorch's gate order (r, z, n) and its bias inside r ⊙ (·)."""
 
+    memory_names: ClassVar = ("memory",)
     input_map: Linear
     recurrent_weight: Float[Array, "H gates"]
     candidate_bias: Float[Array, " H"]
@@ -103,6 +112,7 @@ class GRU(AbstractCell):
 class LSTM(AbstractCell):
     """Long short-term memory (Hochreiter and Schmidhuber 1997), gates in PyTorch's order (i, f, g, o)."""
 
+    memory_names: ClassVar = ("hidden", "cell")
     input_map: Linear
     recurrent_weight: Float[Array, "H gates"]
 
@@ -145,9 +155,58 @@ class LSTM(AbstractCell):
         return jax.lax.scan(step, state, (gates, first))
 
 
+class MinGRU(AbstractCell):
+    """minGRU (Feng et al. 2024, "Were RNNs All We Needed?", §3.1): h_t = (1 - z_t) ⊙ h_{t-1} + z_t ⊙ h̃_t.
+
+    Gate and candidate depend on the input alone, z = σ(W_z x), h̃ = W_h x, so that all products are made for all steps
+    at once and what is left is a linear recurrence. The paper's other variant keeps h̃ positive, because it multiplies
+    in log-space. Nothing needs that here: both coefficients lie in [0, 1] and add up to 1, so that every h is a mean of
+    candidates, and a product of coefficients can only fade to zero. A memory is cleared by a coefficient of 0.
+    """
+
+    memory_names: ClassVar = ("memory",)
+    input_map: Linear
+
+    def __init__(self, inputs: int, hidden: int, *, key: PRNGKeyArray):
+        self.input_map = Linear(inputs, 2 * hidden, key=key)
+
+    def initial_state(self, batch: tuple[int, ...]) -> Float[Array, "*batch H"]:
+        return jnp.zeros((*batch, self.input_map.weight.shape[-1] // 2))
+
+    def project(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch gates"]:
+        return self.input_map(x)
+
+    def step(
+        self, state: Float[Array, "*batch H"], gates: Float[Array, "*batch gates"]
+    ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]]:
+        keep, write = _kept_and_written(gates)
+        h = keep * state + write
+        return h, h
+
+    def scan(
+        self, state: Float[Array, "*batch H"], gates: Float[Array, "T *batch gates"], first: Bool[Array, "T *shorter"]
+    ) -> tuple[Float[Array, "*batch H"], Float[Array, "T *batch H"]]:
+        keep, write = _kept_and_written(gates)
+        h = linear_recurrence(_cleared(keep, first), write, state)
+        return h[-1], h
+
+
+CELLS: dict[CellKind, type[GRU | LSTM | MinGRU | Feedforward]] = {
+    "gru": GRU,
+    "lstm": LSTM,
+    "mingru": MinGRU,
+    "mlp": Feedforward,
+}
+
+
 def make_cell(kind: CellKind, inputs: int, hidden: int, *, key: PRNGKeyArray) -> AbstractCell:
     """The cell of that name, ``inputs`` wide in and ``hidden`` wide out."""
-    return {"gru": GRU, "lstm": LSTM, "mlp": Feedforward}[kind](inputs, hidden, key=key)
+    return CELLS[kind](inputs, hidden, key=key)
+
+
+def kind_of(cell: AbstractCell) -> CellKind:
+    """The name of a cell that ``make_cell`` made."""
+    return next(kind for kind, made in CELLS.items() if type(cell) is made)
 
 
 def _cleared(memory: Array, first: Array) -> Array:
@@ -221,3 +280,62 @@ def _gru_backward(saved: Any, d_out: Array) -> tuple[Array, Array, Array, Array,
 
 
 gru_scan.defvjp(_gru_forward, _gru_backward)
+
+
+def _kept_and_written(gates: Array) -> tuple[Array, Array]:
+    """The share of a minGRU's memory that stays, and what is added to it."""
+    z, candidate = jnp.split(gates, 2, axis=-1)
+    z = jax.nn.sigmoid(z)
+    return 1 - z, z * candidate
+
+
+@jax.custom_vjp
+def linear_recurrence(
+    a: Float[Array, "T *shape"], b: Float[Array, "T *shape"], h0: Float[Array, "*shape"]
+) -> Float[Array, "T *shape"]:
+    """h_t = a_t ⊙ h_{t-1} + b_t for all t: a step after the other on a CPU, elsewhere in O(log T) parallel ones.
+
+    Its gradient is the same recurrence backwards, dL/db_t = dL/dh_t + a_{t+1} ⊙ dL/db_{t+1}, with dL/da_t =
+    dL/db_t ⊙ h_{t-1}: the levels of the parallel form need not be kept. A CPU would work through each of these levels,
+    which takes longer than the plain loop (measured: docs/tuning.md).
+    """
+    return _recur(a, b, h0)
+
+
+def _recur(a: Array, b: Array, h0: Array, *, reverse: bool = False) -> Array:
+    loop, parallel = (functools.partial(f, reverse=reverse) for f in (_one_by_one, _associative))
+    return jax.lax.platform_dependent(a, b, h0, cpu=loop, default=parallel)
+
+
+def _one_by_one(a: Array, b: Array, h0: Array, *, reverse: bool) -> Array:
+    def step(h: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
+        a, b = x
+        h = a * h + b
+        return h, h
+
+    return jax.lax.scan(step, h0, (a, b), reverse=reverse)[1]
+
+
+def _associative(a: Array, b: Array, h0: Array, *, reverse: bool) -> Array:
+    def after(earlier: tuple[Array, Array], later: tuple[Array, Array]) -> tuple[Array, Array]:
+        (a1, b1), (a2, b2) = earlier, later
+        return a2 * a1, a2 * b1 + b2
+
+    start = -1 if reverse else 0
+    return jax.lax.associative_scan(after, (a, b.at[start].add(a[start] * h0)), reverse=reverse)[1]
+
+
+def _recurrence_forward(a: Array, b: Array, h0: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    h = _recur(a, b, h0)
+    return h, (a, h0, h)
+
+
+def _recurrence_backward(saved: tuple[Array, Array, Array], d_h: Array) -> tuple[Array, Array, Array]:
+    a, h0, h = saved
+    following = jnp.concatenate([a[1:], jnp.zeros_like(a[:1])])
+    d_b = _recur(following, d_h, jnp.zeros_like(h0), reverse=True)
+    before = jnp.concatenate([h0[None], h[:-1]])
+    return d_b * before, d_b, a[0] * d_b[0]
+
+
+linear_recurrence.defvjp(_recurrence_forward, _recurrence_backward)
