@@ -23,3 +23,8 @@ def test_a_missing_package_comes_with_its_extra() -> None:
     error = missing_extra("jaxmarl", "jaxmarl")
     assert isinstance(error, ComarlError)
     assert str(error) == "the package 'jaxmarl' is not installed: pip install 'comarl[jaxmarl]'"
+
+
+def test_a_name_that_is_far_too_long_is_cut() -> None:
+    message = str(unknown_name("setting", "[" * 100_000, ["lr"]))
+    assert message == f"unknown setting '{'[' * 200}…' ('comarl list' shows all)"

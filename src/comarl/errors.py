@@ -28,12 +28,19 @@ TIME_IS_UP = 75
 """The exit status of a run that ``--max-time`` stopped: "temporary failure, try again" in sysexits.h."""
 
 
+LONGEST_NAME = 200
+"""Characters of an unknown name that a message repeats."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], shown: str = "'comarl list' shows all") -> ComarlError:
     """The error for a name that is not in a registry, with the nearest known name and where the others are ``shown``.
+
+    Of a name that is too long to be one, such as a spoilt file has, only the beginning is told.
 
     >>> str(unknown_name("method", "qmx", ["iql", "qmix"]))
     "unknown method 'qmx': did you mean 'qmix'? ('comarl list' shows all)"
     """
+    name = name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "…"
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     hint = f": did you mean '{near[0]}'?" if near else ""
     return ComarlError(f"unknown {kind} '{name}'{hint} ({shown})")

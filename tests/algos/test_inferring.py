@@ -56,6 +56,11 @@ SEQUENCES = uniform(random_trajectory(0, ONLINE.actor, steps=STEPS, batch=BATCH,
 )
 
 
+def test_every_array_of_the_state_can_be_written() -> None:
+    """Orbax writes none without numbers."""
+    assert all(x.size for x in jax.tree.leaves(jax.eval_shape(RULE.init, KEY)))
+
+
 def layers(x: np.ndarray, mlp: Any, which: int) -> np.ndarray:
     """A stacked MLP's answer, by hand."""
     for depth, layer in enumerate(mlp.layers):

@@ -1,5 +1,6 @@
 """A step of an optimiser."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -37,4 +38,11 @@ def test_as_vector_is_the_optimiser_of_each_parameter() -> None:
         assert got["none"] == {}
         for name in ("w", "b"):
             np.testing.assert_allclose(got[name], want[name], rtol=1e-6)
-    assert vector.update({}, vector.init({}))[0] == {}
+
+
+def test_of_no_parameters_there_is_no_state() -> None:
+    """A checkpoint cannot hold an array of no numbers; MADDPG's actors have no guesses."""
+    vector = as_vector(optax.adam(0.1))
+    state = vector.init({})
+    assert not jax.tree.leaves(state)
+    assert vector.update({}, state, {}) == ({}, state)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
@@ -23,14 +24,16 @@ def gradient_norm(gradient: Any) -> Float[Array, ""]:
 def as_vector(optimiser: optax.GradientTransformation) -> optax.GradientTransformation:
     """That optimiser, to which all parameters are one vector.
 
-    On a CPU a few large kernels run, and compile, faster than many small ones. (``optax.flatten`` takes no empty tree,
-    which is what a part of a partition may be.)
+    On a CPU a few large kernels run, and compile, faster than many small ones. Of no parameters at all, which a part of
+    a partition may have, there is no state: ``optax.flatten`` takes none, and no file an array of no numbers.
     """
 
     def init(params: Any) -> optax.OptState:
-        return optimiser.init(ravel_pytree(params)[0])
+        return optimiser.init(ravel_pytree(params)[0]) if jax.tree.leaves(params) else optax.EmptyState()
 
     def update(updates: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
+        if not jax.tree.leaves(updates):
+            return updates, state
         vector, tree = ravel_pytree(updates)
         change: Any
         change, state = optimiser.update(vector, state, None if params is None else ravel_pytree(params)[0])

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from comarl.algos.base import Update
 from comarl.algos.optimise import gradient_norm, gradient_step
 from comarl.algos.sequences import learned_steps, masked_mean, sequence_returns, unroll
+from comarl.algos.shares import batch_gradient
 from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
@@ -143,7 +144,7 @@ class QLearning:
     def update(self, state: QState, batch: Batch, key: PRNGKeyArray) -> Update:
         """One gradient step on the sequences of ``batch``."""
         del key
-        gradient, (metrics, error) = jax.grad(self.loss, has_aux=True)(state.online, state.target, batch)
+        gradient, (metrics, error) = batch_gradient(self.loss, state.online, state.target, batch)
         metrics["grad_norm"] = gradient_norm(gradient)
         online, optimiser = gradient_step(self.optimiser, gradient, state.optimiser, state.online)
         updates = state.updates + 1

@@ -63,7 +63,7 @@ def _serve(order: dict[str, Any], connection: Connection) -> None:
             row.close()
 
 
-def _next_command(socket: int, told: select.poll) -> bytes:
+def _next_command(socket: int, told: Any) -> bytes:
     """Nothing, when whoever gives commands is gone."""
     asleep = time.perf_counter() + AWAKE_SECONDS
     while not told.poll(0) and time.perf_counter() < asleep:
