@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,20 @@ def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "provenance.json")
     with pytest.raises(ComarlError, match=r"provenance\.json is no plain file"):
         read_json(tmp_path / "provenance.json")
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "x.json").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_json(tmp_path / "x.json", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize("name", ["provenance.json", "metrics.jsonl"])
+@pytest.mark.parametrize("spoil", [Path.mkdir, lambda path: path.symlink_to(path)], ids=["folder", "link"])
+def test_a_run_that_could_not_write_does_not_go_on(name: str, spoil: Callable[[Path], None], tmp_path: Path) -> None:
+    """Found by fuzzing: its metrics had been cut before."""
+    claim_folder(config(tmp_path))
+    spoil(tmp_path / name)
+    with pytest.raises(ComarlError, match=f"{name} is no plain file"):
+        claim_folder(config(tmp_path, resume=True))

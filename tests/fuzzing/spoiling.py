@@ -219,8 +219,12 @@ def _renamed(path: Path, name: str) -> None:
 
 
 def _copied(path: Path, name: str) -> None:
-    if not (path.parent / name).exists():
-        (shutil.copytree if path.is_dir() else shutil.copy)(path, path.parent / name)
+    if (path.parent / name).exists():
+        return
+    if path.is_dir():
+        shutil.copytree(path, path.parent / name, symlinks=True)  # a link may lead to an endless file
+    else:
+        shutil.copy(path, path.parent / name)
 
 
 def _rewritten(path: Path, change: Callable[[bytes], bytes]) -> None:

@@ -151,6 +151,17 @@ def test_a_spoilt_file_is_not_cut(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
+def test_a_file_that_does_not_suffice_is_not_cut(tmp_path: Path) -> None:
+    """Found by fuzzing: a file that was missing had been begun anew before the run was refused."""
+
+    def require(evaluations: object) -> None:
+        raise ComarlError(f"only {evaluations}")
+
+    with pytest.raises(ComarlError, match=r"only \{0: \[\]\}"):
+        cut_metrics(tmp_path, {0: 10}, require)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("row", ['{"kind": []}', '{"kind": "train", "seed": "0"}', '{"kind": "x", "env_steps": -1}'])
 def test_a_row_that_counts_nothing_is_refused(tmp_path: Path, row: str) -> None:
     (tmp_path / "metrics.jsonl").write_text(row + "\n")

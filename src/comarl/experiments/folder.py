@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -98,6 +99,9 @@ def _begin(folder: Path, config: RunConfig) -> None:
 
 def _go_on(folder: Path, config: RunConfig) -> None:
     old = load_config(folder)
+    # Whatever would end the run at its first write ends it here, before anything is taken out of its metrics.
+    for path in (folder / name for name in FILES):
+        _require_plain(path)
     if to_json(old) == to_json(config):
         return
     if to_json(dataclasses.replace(config, steps=old.steps)) != to_json(old) or config.steps < old.steps:
@@ -139,8 +143,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ComarlError: if the file holds anything else, or is none.
     """
-    if path.exists() and not path.is_file():
-        raise ComarlError(f"{path} is no plain file")
+    _require_plain(path)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -163,8 +166,16 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write one JSON object for people and programs; the file appears whole or stays what it was."""
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # of a file that could not be replaced
+
+
+def _require_plain(path: Path) -> None:
+    if os.path.lexists(path) and not path.is_file():  # a link may lead nowhere
+        raise ComarlError(f"{path} is no plain file")
 
 
 def _remove(folder: Path, names: Iterable[str], patterns: Iterable[str]) -> None:

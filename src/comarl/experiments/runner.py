@@ -34,7 +34,7 @@ from comarl.training import checkpoint
 from comarl.training.baselines import baselines
 from comarl.training.evaluate import Episodes
 from comarl.training.host import HostDriver, HostSeeds
-from comarl.training.logging import MetricsWriter, cut_metrics, require_tensorboard
+from comarl.training.logging import Evaluations, MetricsWriter, cut_metrics, require_tensorboard
 from comarl.training.ondevice import ChunkLog, RunState
 from comarl.training.players import make_player, play_once
 from comarl.training.seeds import Seeds, finished_episodes
@@ -240,17 +240,24 @@ def _cut(driver: Driver, folder: Path, begun: dict[int, int]) -> dict[int, Episo
         ComarlError: if rows before them are missing.
     """
     chunk_steps = driver.iterations * driver.steps_per_iteration
-    evaluations = cut_metrics(folder, begun)
-    for seed, rows in evaluations.items():
-        if [row["env_steps"] for row in rows] != list(range(chunk_steps, begun[seed] + 1, chunk_steps)):
+    last: dict[int, Episodes] = {}
+
+    def require(evaluations: Evaluations) -> None:
+        for seed, rows in evaluations.items():
+            if [row["env_steps"] for row in rows] != list(range(chunk_steps, begun[seed] + 1, chunk_steps)):
+                raise ComarlError(
+                    f"{folder / 'metrics.jsonl'} does not hold each evaluation of seed {seed} until environment step "
+                    f"{begun[seed]}, from which it would go on: put the file back, or train anew with --overwrite"
+                )
+        try:
+            last.update({seed: _episodes(rows[-1]) for seed, rows in evaluations.items() if rows})
+        except (KeyError, TypeError, ValueError) as error:
             raise ComarlError(
-                f"{folder / 'metrics.jsonl'} does not hold each evaluation of seed {seed} until environment step "
-                f"{begun[seed]}, from which it would go on: put the file back, or train anew with --overwrite"
-            )
-    try:
-        return {seed: _episodes(rows[-1]) for seed, rows in evaluations.items() if rows}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ComarlError(f"{folder / 'metrics.jsonl'} holds an evaluation that nobody has written: {error}") from error
+                f"{folder / 'metrics.jsonl'} holds an evaluation that nobody has written: {error}"
+            ) from error
+
+    cut_metrics(folder, begun, require)
+    return last
 
 
 def _episodes(row: dict[str, Any]) -> Episodes:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +95,22 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return [row for _, row in _rows(path)]
 
 
-def cut_metrics(folder: Path, reached: Mapping[int, int]) -> dict[int, list[dict[str, Any]]]:
+Evaluations = dict[int, list[dict[str, Any]]]
+"""The rows of each seed's evaluations."""
+
+
+def cut_metrics(
+    folder: Path, reached: Mapping[int, int], require: Callable[[Evaluations], None] = lambda evaluations: None
+) -> Evaluations:
     """Take out the rows that a run will write again, going on from its checkpoints.
 
     They are those of a seed after the environment steps that it has ``reached``, and those of no seed, which come at
     the end. The others stay as they are, to the letter; the file changes at once or not at all.
+
+    Args:
+        folder: of the run.
+        reached: of each seed.
+        require: is given the evaluations that stay, before the file changes; it may raise.
 
     Returns:
         The evaluations that stay, of each seed.
@@ -108,7 +119,7 @@ def cut_metrics(folder: Path, reached: Mapping[int, int]) -> dict[int, list[dict
         ComarlError: if there is no such file, it cannot be written, or a line is not a JSON object.
     """
     path, part = folder / "metrics.jsonl", folder / ".metrics.jsonl.part"
-    evaluations: dict[int, list[dict[str, Any]]] = {seed: [] for seed in reached}
+    evaluations: Evaluations = {seed: [] for seed in reached}
     try:
         with part.open("wb") as kept:
             for line, row in _rows(path) if path.exists() else ():
@@ -120,6 +131,7 @@ def cut_metrics(folder: Path, reached: Mapping[int, int]) -> dict[int, list[dict
                     evaluations[seed].append(row)
             kept.flush()
             os.fsync(kept.fileno())
+        require(evaluations)
         part.replace(path)
     except OSError as error:
         raise ComarlError(f"cannot write {path}: {error.strerror}") from error
