@@ -51,7 +51,7 @@ FAULTS = [
     Fault(
         "test_auto_reset_boundary_learned_across",
         "algos/sequences.py",
-        "jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(mask.sum(), 1)",
+        "jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(whole(mask.sum()), 1)",
         "jnp.mean(x)",
         "in the loss",
     ),
@@ -66,7 +66,7 @@ FAULTS = [
         "test_last_reward_lost",
         "envs/wrappers.py",
         RESET,
-        "return (inner, ts.last), ts._replace(reward=jnp.where(ts.last, 0.0, ts.reward))",
+        "return (inner, ts.last), ts._replace(reward=select(ts.last, 0.0 * ts.reward, ts.reward))",
         "in the trajectory",
     ),
     Fault(
@@ -196,7 +196,7 @@ FAULTS = [
     Fault(
         "test_padding_in_reward_statistics",
         "algos/sequences.py",
-        "jnp.maximum(mask.sum(), 1)",
+        "jnp.maximum(whole(mask.sum()), 1)",
         "mask.size",
         "in the divisor",
     ),
@@ -211,13 +211,13 @@ FAULTS = [
         "test_first_observation_after_an_auto_reset_blanked",
         "envs/wrappers.py",
         RESET,
-        "return (inner, ts.last), ts._replace(obs=jnp.where(over, 0.0, ts.obs))",
+        "return (inner, ts.last), ts._replace(obs=select(over, 0.0 * ts.obs, ts.obs))",
     ),
     Fault(
         "test_terminal_observations_thrown_away",
         "envs/wrappers.py",
         RESET,
-        "return (inner, ts.last), ts._replace(obs=jnp.where(ts.last, self.env.reset(key)[1].obs, ts.obs))",
+        "return (inner, ts.last), ts._replace(obs=select(ts.last, self.env.reset(key)[1].obs, ts.obs))",
     ),
     Fault(
         "test_training_metrics_averaged_over_stale_values",
