@@ -55,7 +55,7 @@ def test_check_env(run_cli: RunCli) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["render", DIARY], "this needs an environment written in JAX"),
+        (["render", DIARY], "diary has no pictures: its environment draws no 'rgb_array'"),
         (["train", "vdn", "--env", DIARY, "--workers", "-1"], "workers=-1: must not be negative"),
         (["train", "vdn", "--env", "tests.envs.python_envs:Stuck"], "RuntimeError: the door is stuck"),
     ],
