@@ -126,6 +126,7 @@ def test_results_come_in_the_tasks_order_and_are_not_run_again(tmp_path: Path) -
 
 def test_what_was_broken_off_is_run_again(tmp_path: Path) -> None:
     tasks = planned(tmp_path, "vdn")
+    assert all(task.config.resume for task in tasks)  # else what is there is refused
     claim_folder(tasks[0].config)
     place = Place()
     assert [r.attempts for r in run(tasks, place)] == [1, 1]

@@ -276,7 +276,7 @@ def test_a_run_goes_on_with_new_battles() -> None:
     snapshot = env.snapshot()
     words = np.array([[9, 1], [9, 2]], np.uint32)
     env.restore(snapshot)
-    ts = env.step(np.zeros((2, 3), np.int32), words)  # available or not: the step begins an episode
+    ts = env.step(np.ones((2, 3), np.int32), words)  # to stop is available: an error would begin an episode too
     assert ts.first.all()
     assert not seen[-1].last.any()
     env.close()
