@@ -1,6 +1,7 @@
 """Settings of every test; the type-checking import hook and the strict warnings are in pyproject.toml."""
 
 import os
+import signal
 from pathlib import Path
 
 # Compiled programs outlast the run, so that the next one starts quickly. Set in the environment and before JAX is
@@ -10,6 +11,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import hypothesis
 import jax
+
+# What is started in the background ignores interrupts, and so would the runs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No array of ours grows an axis by accident. Code of others that relies on it is called under
 # jax.numpy_rank_promotion("allow").

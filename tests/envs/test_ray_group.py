@@ -205,17 +205,24 @@ def homes():
     return [group._ray.get(group._actor.__ray_call__.remote(ask)) for group in env._groups]
 
 
+def moved():  # a machine's processes go after it, within moments, in which a new actor may be put there still
+    try:
+        return actors != [group._actor for group in env._groups] and other.node_id not in homes()
+    except ray.exceptions.RayError:
+        return False
+
+
 before, actors = homes(), [group._actor for group in env._groups]
 cluster.remove_node(other, allow_graceful=False)
-t = REAL_STEPS
-while actors == [group._actor for group in env._groups]:  # a machine's processes go after it, within moments
+t, begun = REAL_STEPS, 0
+while not moved():
     time.sleep(0.1)
     over, ts = ts.last, env.step(np.ones((4, 2), np.int32), words(t))
+    begun = begun + (ts.first & ~over)
     t += 1
 lost = [home == other.node_id for home in before]
-begun = (ts.first & ~over).tolist()
 with open(sys.argv[1], "w") as file:
-    json.dump([lost, begun, env.dropped, other.node_id in homes()], file)
+    json.dump([lost, begun.tolist(), env.dropped], file)
 env.close()
 ray.shutdown()
 cluster.shutdown()
@@ -251,8 +258,8 @@ def test_a_machine_that_is_lost_loses_its_actors_alone(tmp_path: Path) -> None:
     """Two nodes with an actor each, of which one is killed: its environments begin anew on the other."""
     said = tmp_path / "said.json"
     last_words(NODES, str(said))
-    lost, begun, dropped, still_there = json.loads(said.read_text())
+    lost, begun, dropped = json.loads(said.read_text())
     assert sorted(lost) == [False, True]
     assert dropped == sum(begun)
     assert not any(begun[2:] if lost[0] else begun[:2])
-    assert not still_there
+    assert any(begun)

@@ -12,6 +12,7 @@ from comarl.envs.groups import Group, LostError
 from comarl.envs.worker import RESET
 from comarl.spec import EnvSpec
 
+CPUS = 0.001
 CLOSE_SECONDS = 2.0
 """How long an actor may take to free its environments."""
 
@@ -35,8 +36,9 @@ class RayGroup(Group):
         self._answer: Any = None
 
     def start(self) -> None:
-        # They take no CPU of those that Ray counts, so that none waits for room, and machines get one in turn.
-        make = self._ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy="SPREAD")(Actor)
+        # They take next to nothing of the CPUs that Ray counts, so that none waits for room; what takes nothing at all
+        # is put anywhere, and not on one machine after the other.
+        make = self._ray.remote(num_cpus=CPUS, max_restarts=0, scheduling_strategy="SPREAD")(Actor)
         self._actor = make.remote(self._name, self._spec, len(self.rows), os.getcwd(), sys.path)
         self._answer = self._actor.begin.remote()
 
