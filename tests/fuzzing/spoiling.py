@@ -89,7 +89,8 @@ def values() -> st.SearchStrategy[Any]:
     nested = st.recursive(
         scalars, lambda x: st.lists(x, max_size=3) | st.dictionaries(text, x, max_size=3), max_leaves=5
     )
-    return st.one_of(st.sampled_from(ODD), st.sampled_from(NAMES), nested)
+    # Copies: an edit of one that is in a document already must not reach the others, nor put it inside itself.
+    return st.one_of(st.sampled_from(ODD).map(copy.deepcopy), st.sampled_from(NAMES), nested)
 
 
 def documents(good: Any) -> st.SearchStrategy[bytes]:
