@@ -8,8 +8,8 @@ READY := .venv/ready-$(HERE)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-paper test-faults fuzz bench bench-scaling bench-peers results compare lint format lock
-.PHONY: clean
+.PHONY: help install demo test test-bits test-paper test-faults fuzz bench bench-scaling bench-peers results compare
+.PHONY: lint format lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -22,7 +22,10 @@ demo: $(READY) ## train a QMIX team on SMAX 3m and draw its learning curve (runs
 # These tests compile thousands of programs and run each for moments: LLVM's optimisations cost more than they earn.
 test: lint ## the checks and the fast tests
 	XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0" \
-		$(BIN)/python -m pytest -m "not paper and not faults" --numprocesses 2 --dist loadfile
+		$(BIN)/python -m pytest -m "not paper and not faults and not bits" --numprocesses 2 --dist loadfile
+
+test-bits: $(READY) ## the first iterations of every preset, run twice: the same bits (minutes)
+	XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0" $(BIN)/python -m pytest -m bits --numprocesses 2
 
 test-paper: $(READY) ## the papers' exact results over 10 seeds (slow)
 	$(BIN)/python -m pytest -m paper --capture=no

@@ -1,20 +1,23 @@
 """Same seed, same machine, same bits: the first iterations of the presets, computed twice."""
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from comarl.experiments.build import build_driver, build_env
 from comarl.experiments.config import with_settings
 from comarl.experiments.presets import PRESETS, resolve
-from comarl.experiments.runner import _programs
 from comarl.training.checkpoint import digest
-from comarl.training.ondevice import RunState
-from comarl.training.seeds import Chunk
+from comarl.training.host import HostDriver
+from comarl.training.ondevice import ChunkLog, RunState
 from tests.probes import SMALL
 
 LEARNS_FROM = 2
@@ -33,29 +36,33 @@ KINDS: list[tuple[str, str, str, dict[str, Any]]] = [
 SHRUNK = {name: SMALL[name] for name in ("hidden", "embed", "hyper_hidden", "num_envs", "batch_size", "updates")}
 
 
-def first_iterations(
-    method: str, env: str, learner: str, iterations: int, **settings: Any
-) -> tuple[RunState, list[Chunk]]:
-    """Traced, compiled and run from nothing."""
+Iterations = Callable[[], tuple[RunState, ChunkLog]]
+
+
+@contextlib.contextmanager
+def first_iterations(method: str, env: str, learner: str, **settings: Any) -> Iterator[Iterations]:
+    """What runs the first iterations from nothing, as often as it is called."""
     config = resolve(method, env, {"learner": learner, "eval_episodes": 4} | settings)
     per_iteration = config.num_envs * config.length
     starts = min(config.learner.learning_starts, LEARNS_FROM * per_iteration)
-    own = {"eval_every": iterations * per_iteration, "learning_starts": starts}
-    config = with_settings(config, own)
+    config = with_settings(config, {"eval_every": ITERATIONS * per_iteration, "learning_starts": starts})
     driver = build_driver(config, build_env(config))
-    assert driver.iterations == iterations
-    programs = _programs(driver, [0], {})
-    logs = list(programs.run(1))
-    return programs.state(0), logs
+    assert driver.iterations == ITERATIONS
+    if isinstance(driver, HostDriver):
+        with contextlib.closing(driver):
+            yield lambda: driver.chunk(driver.init(jnp.asarray(0)))
+    else:
+        init, chunk = jax.jit(driver.init), jax.jit(driver.chunk, donate_argnums=0)
+        yield lambda: chunk(init(0))
 
 
-@pytest.mark.paper
+@pytest.mark.bits
 @pytest.mark.parametrize(("method", "env", "learner"), PRESETS, ids=["-".join(of) for of in PRESETS])
 def test_the_first_iterations_are_the_same_twice(method: str, env: str, learner: str) -> None:
-    (state, logs), (again, logs_again) = (first_iterations(method, env, learner, ITERATIONS) for _ in range(2))
-    assert np.isfinite(logs[0].log.metrics["loss"][LEARNS_FROM:]).all()
-    assert digest(state) == digest(again)
-    assert digest(logs[0].log) == digest(logs_again[0].log)
+    with first_iterations(method, env, learner) as run:
+        once, again = (jax.device_get(run()) for _ in range(2))
+    assert np.isfinite(once[1].metrics["loss"][LEARNS_FROM:]).all()
+    assert digest(once) == digest(again)
 
 
 def test_two_processes_compute_the_same_bits() -> None:
@@ -68,11 +75,11 @@ def test_two_processes_compute_the_same_bits() -> None:
 def digests(**environment: str) -> str:
     """What a process prints that runs this file."""
     own = {"PYTHONPATH": os.pathsep.join(["src", "."]), **environment}
-    command = [sys.executable, "-m", "tests.paper.test_same_bits"]
+    command = [sys.executable, "-m", "tests.test_same_bits"]
     return subprocess.run(command, env=os.environ | own, check=True, capture_output=True, text=True).stdout
 
 
 if __name__ == "__main__":
     for *what, settings in KINDS:
-        state, logs = first_iterations(*what, ITERATIONS, **SHRUNK, **settings)
-        print(digest(state), digest(logs[0].log))
+        with first_iterations(*what, **SHRUNK, **settings) as run:
+            print(*map(digest, run()))
