@@ -13,13 +13,14 @@ from comarl.envs.registry import make_env
 from comarl.errors import ComarlError
 from comarl.execution.manifest import Format
 from comarl.execution.team import checked_step
-from comarl.experiments import runner
+from comarl.experiments import evaluating, runner
 from comarl.experiments.build import build_env
 from comarl.experiments.exporting import export_run
-from comarl.experiments.folder import require_seed
+from comarl.experiments.folder import load_config, require_seed
 from comarl.experiments.methods import require_method
 from comarl.experiments.presets import resolve
-from comarl.experiments.runner import Progress, Run
+from comarl.experiments.progress import Progress
+from comarl.experiments.runner import Run
 from comarl.types import EnvSpec, TimeStep
 
 
@@ -56,7 +57,7 @@ def evaluate(run: str | Path, episodes: int = 512, *, best: bool = False) -> dic
 
     With ``best`` those of the checkpoints with the best evaluation; the run need not have finished.
     """
-    return runner.evaluate(Path(run), episodes, best=best)
+    return evaluating.evaluate(Path(run), episodes, best=best)
 
 
 class TeamPolicy:
@@ -118,10 +119,10 @@ def policy_of_run(run: Path, seed: int | None = None, *, best: bool = False) -> 
     Raises:
         ComarlError: if the folder holds no finished run, or not that seed.
     """
-    config = runner.load_config(run)
+    config = load_config(run)
     seed = require_seed(run, config, seed)
     env = build_env(config)
-    load = runner.load_best_policies if best else runner.load_policies
+    load = evaluating.load_best_policies if best else evaluating.load_policies
     return TeamPolicy(load(run, config, env)[seed], env.spec)
 
 

@@ -16,9 +16,9 @@ from comarl.errors import ComarlError
 from comarl.experiments.build import build_algorithm
 from comarl.experiments.config import to_json
 from comarl.experiments.crossplay import cross_play, load_meeting, split
+from comarl.experiments.evaluating import evaluate
 from comarl.experiments.folder import load_config, write_json
 from comarl.experiments.presets import resolve
-from comarl.experiments.runner import evaluate
 from comarl.spec import EnvSpec
 from comarl.training import checkpoint
 from tests.probes import random_parameters, spec

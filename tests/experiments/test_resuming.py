@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from comarl.errors import ComarlError, Stopped
-from comarl.experiments import runner
+from comarl.experiments import evaluating, runner
 from comarl.experiments.build import build_driver, build_env
 from comarl.experiments.config import RunConfig, to_json, with_settings
 from comarl.experiments.folder import load_config, read_json
 from comarl.experiments.lock import FolderLock
+from comarl.experiments.progress import Silent
 from comarl.experiments.reproduce import first_difference, reproduce
 from comarl.experiments.saving import Checkpoints
 from comarl.training.logging import read_metrics
@@ -37,7 +38,7 @@ def config(folder: Path, method: str = "qmix", **settings: Any) -> RunConfig:
     return with_settings(RunConfig(method=method), SMALL | own | settings)
 
 
-class Hears(runner.Silent):
+class Hears(Silent):
     """Remembers what is said, and does something after so many chunks, when their rows are written."""
 
     def __init__(self, after: int = 0, do: Callable[[], Any] = lambda: None):
@@ -90,7 +91,7 @@ def outcome(folder: Path) -> Outcome:
     env = build_env(of)
     found, _ = Checkpoints(folder, of, runner.build_driver(of, env)).restore()
     summary = {k: v for k, v in read_json(folder / "summary.json").items() if not k.endswith("_seconds")}
-    return Outcome(rows, {s: x.state for s, x in found.items()}, runner.load_states(folder, of, env), summary)
+    return Outcome(rows, {s: x.state for s, x in found.items()}, evaluating.load_states(folder, of, env), summary)
 
 
 def assert_same(a: Outcome, b: Outcome) -> None:
@@ -220,7 +221,7 @@ def test_the_best_checkpoint_is_played_without_an_end(again: Path, expected: Out
         seed: max(np.mean(np.asarray(row["returns"], np.float32).mean(-1)) for row in expected.rows[seed, "evaluation"])
         for seed in (3, 4)
     }
-    played = runner.evaluate(again, SMALL["eval_episodes"], best=True)
+    played = evaluating.evaluate(again, SMALL["eval_episodes"], best=True)
     assert played["return"]["per_seed"] == [round(float(scores[seed]), 4) for seed in (3, 4)]
 
 

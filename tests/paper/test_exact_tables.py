@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from comarl.experiments.runner import Silent
+from comarl.experiments.progress import Silent
 from comarl.report.tables import print_tables, run_tables
 
 pytestmark = pytest.mark.paper

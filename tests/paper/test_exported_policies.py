@@ -14,7 +14,8 @@ from comarl.envs.base import Env
 from comarl.execution.manifest import Format
 from comarl.execution.team import load_team
 from comarl.experiments.build import build_env
-from comarl.experiments.runner import load_config, load_policies
+from comarl.experiments.evaluating import load_policies
+from comarl.experiments.folder import load_config
 from comarl.training.evaluate import evaluation_keys
 from comarl.types import TimeStep
 

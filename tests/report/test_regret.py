@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from comarl.errors import ComarlError
-from comarl.experiments.runner import Silent
+from comarl.experiments.progress import Silent
 from comarl.report import regret
 from comarl.report.regret import (
     best_fit_optimal,

@@ -8,7 +8,7 @@ import pytest
 
 from comarl.envs.games.matrix import PAYOFFS
 from comarl.errors import ComarlError
-from comarl.experiments.runner import Silent
+from comarl.experiments.progress import Silent
 from comarl.report import surface
 from comarl.report.fits import Fitted, fit_best, fit_settings, only
 from comarl.report.surface import figure_of, fit_table, run_surface, surface_of

@@ -12,7 +12,7 @@ from rich.console import Console
 from comarl.envs.games.matrix import PAYOFFS
 from comarl.errors import ComarlError
 from comarl.experiments.presets import PRESETS
-from comarl.experiments.runner import Silent
+from comarl.experiments.progress import Silent
 from comarl.report import tables
 from comarl.report.tables import DEFAULT_METHODS, GAMES, print_tables, run_tables
 

@@ -35,9 +35,9 @@ def evaluate(words: list[str]) -> int:
     args = parse(Evaluate, "comarl evaluate", words)
     with reporting(args.json) as report:
         with showing_progress() as progress:
-            from comarl.experiments import runner
+            from comarl.experiments import evaluating
 
-            summary = runner.evaluate(args.run, args.episodes, progress, best=args.best)
+            summary = evaluating.evaluate(args.run, args.episodes, progress, best=args.best)
         table_console().print(score_table(summary))
         report(summary)
     return 0

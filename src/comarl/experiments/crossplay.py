@@ -24,7 +24,7 @@ from comarl.spec import EnvSpec
 if TYPE_CHECKING:
     from comarl.algos.base import Policy
     from comarl.envs.base import Env, Hosted
-    from comarl.experiments.runner import Progress
+    from comarl.experiments.progress import Progress
     from comarl.training.evaluate import Episodes
 
 
@@ -138,7 +138,8 @@ def cross_play(
     configs = load_meeting(folders)
     from comarl.experiments.backend import prepare
     from comarl.experiments.build import build_env
-    from comarl.experiments.runner import Silent, load_policies
+    from comarl.experiments.evaluating import load_policies
+    from comarl.experiments.progress import Silent
 
     prepare()
     env = build_env(configs[0])

@@ -6,9 +6,9 @@ from comarl.execution.manifest import Format, Manifest
 from comarl.execution.write import Origin, write_team
 from comarl.experiments.backend import prepare
 from comarl.experiments.build import build_env
+from comarl.experiments.evaluating import load_policies
 from comarl.experiments.folder import load_config, require_seed
 from comarl.experiments.methods import require_agents
-from comarl.experiments.runner import load_policies
 
 
 def export_run(

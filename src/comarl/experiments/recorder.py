@@ -10,8 +10,8 @@ from comarl.envs.registry import make_env
 from comarl.errors import ComarlError
 from comarl.experiments.backend import prepare
 from comarl.experiments.build import build_env
+from comarl.experiments.evaluating import load_policies
 from comarl.experiments.folder import load_config
-from comarl.experiments.runner import load_policies
 from comarl.training.baselines import baselines
 from comarl.training.evaluate import Moment
 from comarl.training.players import record_once

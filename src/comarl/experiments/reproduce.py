@@ -12,8 +12,10 @@ from comarl.experiments import provenance
 from comarl.experiments.backend import prepare
 from comarl.experiments.build import build_env
 from comarl.experiments.config import to_json
+from comarl.experiments.evaluating import load_states
 from comarl.experiments.folder import is_finished, load_config, read_json
-from comarl.experiments.runner import Progress, load_states, train
+from comarl.experiments.progress import Progress
+from comarl.experiments.runner import train
 from comarl.training.logging import read_metrics
 
 Key = tuple[int, str]

@@ -1,4 +1,4 @@
-"""Training and evaluating runs on disk.
+"""Training runs on disk.
 
 A run folder holds ``config.json``, ``metrics.jsonl``, ``summary.json`` and ``seed_K/`` with each seed's learner, and
 in ``checkpoints`` the whole states from which a run that was broken off goes on.
@@ -10,13 +10,11 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from comarl.algos.base import Policy
 from comarl.envs.base import Env, Hosted
 from comarl.envs.conformance import require_conformance
 from comarl.errors import ComarlError, Stopped
@@ -24,58 +22,23 @@ from comarl.experiments.backend import prepare
 from comarl.experiments.build import Driver, build_driver, build_env
 from comarl.experiments.checks import check
 from comarl.experiments.config import RunConfig, seconds_of
-from comarl.experiments.folder import claim_folder, is_finished, load_config, read_json, to_resume, write_json
+from comarl.experiments.evaluating import mean_score, sampled_scores, summarise
+from comarl.experiments.folder import claim_folder, is_finished, read_json, to_resume, write_json
 from comarl.experiments.lock import FolderLock
-from comarl.experiments.methods import METHODS, require_learner, require_method, require_team_reward
+from comarl.experiments.methods import require_learner, require_method, require_team_reward
+from comarl.experiments.progress import Progress, Silent
 from comarl.experiments.provenance import note_session
 from comarl.experiments.saving import Checkpoints
-from comarl.experiments.scores import episode_scores, score_key, score_name
+from comarl.experiments.scores import score_name
 from comarl.training import checkpoint
 from comarl.training.baselines import baselines
 from comarl.training.evaluate import Episodes
 from comarl.training.host import HostDriver, HostSeeds
 from comarl.training.logging import Evaluations, MetricsWriter, cut_metrics, require_tensorboard
 from comarl.training.ondevice import ChunkLog, RunState
-from comarl.training.players import make_player, play_once
+from comarl.training.players import play_once
 from comarl.training.seeds import Seeds, finished_episodes
 from comarl.training.stopping import Timetable, obeying_signals
-
-
-@runtime_checkable
-class Progress(Protocol):
-    """Who is told how a run goes on. A text that ends with … is under way until the next call."""
-
-    def say(self, text: str) -> None:
-        """A line of news."""
-        ...
-
-    def start(self, begun: Mapping[int, int], steps: int, score: str) -> None:
-        """Training begins: the environment steps that each seed has already and wants, and what a score is."""
-        ...
-
-    def update(self, seed: int, env_steps: int, row: dict[str, float]) -> None:
-        """A seed has come this far; ``row`` holds ``epsilon``, ``loss`` and the latest ``score``."""
-        ...
-
-    def stop(self) -> None:
-        """Training is over, or broken off."""
-        ...
-
-
-class Silent:
-    """Tells nobody."""
-
-    def say(self, text: str) -> None:
-        """Nothing."""
-
-    def start(self, begun: Mapping[int, int], steps: int, score: str) -> None:
-        """Nothing."""
-
-    def update(self, seed: int, env_steps: int, row: dict[str, float]) -> None:
-        """Nothing."""
-
-    def stop(self) -> None:
-        """Nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,8 +180,8 @@ def _finish(
     policies = [driver.learner.algorithm.policy(programs.state(s).learner, config.steps) for s in programs.seeds]
     for name, episodes in fixed.items():
         writer.write("baseline", policy=name, **_raw(episodes))
-    sampled = _sampled(config, env, policies, config.eval_episodes)
-    summary = _summary(config, [last[s] for s in programs.seeds], fixed) | sampled | costs
+    sampled = sampled_scores(config, env, policies, config.eval_episodes)
+    summary = summarise(config, [last[s] for s in programs.seeds], fixed) | sampled | costs
     write_json(lock.folder / "summary.json", summary)
     return Run(lock.folder, summary)
 
@@ -268,63 +231,6 @@ def _episodes(row: dict[str, Any]) -> Episodes:
     return Episodes(plain.pop("returns"), plain.pop("length").astype(jnp.int32), plain)
 
 
-def evaluate(
-    folder: Path, episodes: int = 512, progress: Progress | None = None, *, best: bool = False
-) -> dict[str, Any]:
-    """Play each seed's greedy policy of a finished run, and the fixed policies beside it.
-
-    With ``best`` it is that of the checkpoint with the best evaluation, and the run need not have finished. The best of
-    several noisy scores flatters: it is for use, not for comparing methods.
-
-    Raises:
-        ComarlError: if the folder holds no finished run (or no such checkpoint), or ``episodes`` is not positive.
-    """
-    if episodes < 1:
-        raise ComarlError(f"episodes={episodes}: must be positive")
-    config = load_config(folder)
-    prepare()
-    env = build_env(config)
-    progress = progress or Silent()
-    results: list[Episodes] = []
-    player = make_player(env, episodes)
-    policies = (load_best_policies if best else load_policies)(folder, config, env)
-    for seed, policy in policies.items():
-        progress.say(f"playing {episodes} episodes with seed {seed} …")
-        results.append(player(policy))
-    progress.say("playing the fixed policies …")
-    fixed = {name: play_once(env, policy, episodes) for name, policy in baselines(env).items()}
-    sampled = _sampled(config, env, list(policies.values()), episodes)
-    return _summary(config, results, fixed) | sampled | {"episodes": episodes}
-
-
-def load_policies(folder: Path, config: RunConfig, env: Env | Hosted) -> dict[int, Policy]:
-    """Each seed's policy of a finished run."""
-    algorithm = build_driver(config, env).learner.algorithm
-    return {s: algorithm.policy(state, config.steps) for s, state in load_states(folder, config, env).items()}
-
-
-def load_best_policies(folder: Path, config: RunConfig, env: Env | Hosted) -> dict[int, Policy]:
-    """Each seed's policy at the checkpoint with the best evaluation."""
-    driver = build_driver(config, env)
-    policy = driver.learner.algorithm.policy
-    with contextlib.closing(Checkpoints(folder, config, driver)) as checkpoints:
-        return {s: policy(x.state.learner, x.step) for s, x in checkpoints.best().items()}
-
-
-def load_states(folder: Path, config: RunConfig, env: Env | Hosted) -> dict[int, Any]:
-    """Each seed's learner of a finished run: all of its networks, and not the agents' alone."""
-    like = jax.eval_shape(build_driver(config, env).learner.algorithm.init, jax.random.key(0))
-    seeds = range(config.seed, config.seed + config.seeds)
-    return {s: checkpoint.load(folder / f"seed_{s}", like) for s in seeds}
-
-
-def _sampled(config: RunConfig, env: Env | Hosted, policies: list[Policy], episodes: int) -> dict[str, Any]:
-    """The scores of actions drawn from policies, which are what was trained; nothing where agents act by values."""
-    if METHODS[config.method].values:
-        return {}
-    return {"sampled": _per_seed(config, list(map(make_player(env, episodes, explore=True), policies)))}
-
-
 def _raw(episodes: Episodes) -> dict[str, Any]:
     return {"returns": episodes.returns, "length": episodes.length, **episodes.outcome}
 
@@ -347,7 +253,7 @@ def _write_chunk(
     writer.write("train", **at, **metrics)
     writer.write("episodes", **at, **finished_episodes(log))
     writer.write("evaluation", **at, **_raw(log.evaluation))
-    return metrics | {"score": _score(config, log.evaluation)}
+    return metrics | {"score": mean_score(config, log.evaluation)}
 
 
 def _require_sound(session: _Session, log: ChunkLog, seed: int, steps: int, learned: int) -> None:
@@ -382,55 +288,3 @@ def _require_sound(session: _Session, log: ChunkLog, seed: int, steps: int, lear
         if "loss" in name or "grad_norm" in name:
             what = "the loss" if name == "loss" else name
             refuse(f"{what} is not a finite number any more", learning & ~np.isfinite(values), lower)
-
-
-def _score(config: RunConfig, episodes: Episodes) -> float:
-    outcome = {name: np.asarray(value) for name, value in episodes.outcome.items()}
-    return float(episode_scores(config, np.asarray(episodes.returns), outcome).mean())
-
-
-def _final_score(config: RunConfig, episodes: Episodes) -> float:
-    score = _score(config, episodes)
-    if not math.isfinite(score):
-        advice = f"run 'comarl check-env {config.env}'"
-        raise ComarlError(f"{config.env} gave a reward that is not a finite number (in an evaluation): {advice}")
-    return round(score, 4)
-
-
-def _summary(config: RunConfig, results: list[Episodes], fixed: dict[str, Episodes]) -> dict[str, Any]:
-    outcomes = results[0].outcome
-    return {
-        "method": config.method,
-        "env": config.env,
-        "learner": config.learner.learner,
-        "seeds": list(range(config.seed, config.seed + config.seeds)),
-        "score": score_name(config, outcomes),
-        score_key(outcomes): _per_seed(config, results),
-        **{name: _final_score(config, e) for name, e in fixed.items()},
-        **_outcomes(config, results, fixed),
-    }
-
-
-def _outcomes(config: RunConfig, results: list[Episodes], fixed: dict[str, Episodes]) -> dict[str, Any]:
-    """The mean of each outcome that is not itself the score; nothing where the environment reports no other."""
-
-    def mean(episodes: Episodes, name: str) -> float:
-        value = float(np.mean(episodes.outcome[name]))
-        if not math.isfinite(value):
-            raise ComarlError(
-                f"{config.env} gave an outcome '{name}' that is not a finite number (in an evaluation): "
-                f"run 'comarl check-env {config.env}'"
-            )
-        return round(value, 4)
-
-    table = {
-        name: {"per_seed": [mean(e, name) for e in results], **{policy: mean(e, name) for policy, e in fixed.items()}}
-        for name in results[0].outcome
-        if name != "won"
-    }
-    return {"outcomes": table} if table else {}
-
-
-def _per_seed(config: RunConfig, results: list[Episodes]) -> dict[str, Any]:
-    per_seed = [_final_score(config, r) for r in results]
-    return {"mean": round(float(np.mean(per_seed)), 4), "per_seed": per_seed}

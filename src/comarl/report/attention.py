@@ -19,7 +19,7 @@ from comarl.report.figures import COLOURS, new_figure, save_figure
 if TYPE_CHECKING:
     from comarl.algos import maac, qlearning
     from comarl.envs.base import Env, Hosted
-    from comarl.experiments.runner import Progress
+    from comarl.experiments.progress import Progress
     from comarl.types import TimeStep
 
 ATTENTIVE = {
@@ -73,7 +73,7 @@ def run_attention(folder: Path, seed: int | None, episode: int, progress: "Progr
     require_episode(episode)
     from comarl.experiments.backend import prepare
     from comarl.experiments.build import build_algorithm, build_env
-    from comarl.experiments.runner import load_states
+    from comarl.experiments.evaluating import load_states
     from comarl.training.players import record_once
 
     prepare()

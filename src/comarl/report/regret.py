@@ -19,7 +19,7 @@ from comarl.report.curves import CONFIDENCE, RESAMPLES
 from comarl.report.figures import COLOURS, new_figure, save_figure
 
 if TYPE_CHECKING:
-    from comarl.experiments.runner import Progress
+    from comarl.experiments.progress import Progress
 
 DEFAULT_METHODS = ("iql", "vdn", "qmix", "qplex", "qatten", "qtran-base", "qtran-alt", "cw-qmix", "ow-qmix", "joint")
 STEPS, RESTARTS = 4000, 4

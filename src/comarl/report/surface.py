@@ -16,7 +16,7 @@ from comarl.experiments.methods import METHODS, require_method
 from comarl.report.figures import COLOURS, new_figure, save_figure
 
 if TYPE_CHECKING:
-    from comarl.experiments.runner import Progress
+    from comarl.experiments.progress import Progress
     from comarl.report.fits import Fitted
 
 GAMES = FAMILIES["matrix"].variants

@@ -22,7 +22,7 @@ from comarl.experiments.scores import episode_scores
 from comarl.report.exact import RULES, Optimum, solve
 
 if TYPE_CHECKING:
-    from comarl.experiments.runner import Progress
+    from comarl.experiments.progress import Progress
     from comarl.training.ondevice import OnDevice
     from comarl.training.seeds import Seeds
 
