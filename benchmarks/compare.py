@@ -81,11 +81,17 @@ COMPARISONS = {
         {"steps": 300_000, "length": 26, "gamma": 0.9, "team_reward": "sum", "eval_every": 50_000},
         seeds=5,
     ),
+    # All without memory and with the same γ. What learns from replayed actor and critic has the transitions of MADDPG's
+    # preset in common, the others their own learner's way.
     "speaker": Comparison(
-        ("maddpg", "maddpg-inferring", "ddpg"),
+        (*FACTORISED, *POLICIES, "maddpg-inferring"),
         ("mpe/simple_speaker_listener",),
-        SPEAKER,
-        variants={"maddpg-inferring": ("maddpg", {"infer_policies": True})},
+        {"cell": "mlp", **{name: SPEAKER[name] for name in ("steps", "gamma", "eval_every")}},
+        seeds=5,
+        variants={
+            **{name: (name, SPEAKER) for name in ("maddpg", "ddpg", "facmac", "maac")},
+            "maddpg-inferring": ("maddpg", SPEAKER | {"infer_policies": True}),
+        },
     ),
 }
 
