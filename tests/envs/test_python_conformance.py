@@ -19,7 +19,11 @@ class Wrong(Diary):
 
     def __init__(self, what: str):
         super().__init__()
-        self.what = what
+        self.what, self.begun = what, 0
+
+    def reset(self, seed: int) -> Percept:
+        self.begun += 1
+        return super().reset(seed)
 
     def see(self, reward: np.ndarray) -> Percept:
         percept = super().see(reward)
@@ -28,6 +32,7 @@ class Wrong(Diary):
             "nan": {"obs": percept.obs * np.nan},
             "mask": {"avail": percept.avail & False},
             "random": {"obs": percept.obs + next(COUNTER)},
+            "keeps": {"obs": percept.obs + self.begun},
             "at once": {"truncated": True},
             "too large": {"obs": percept.obs + 1e39},
             "text": {"state": np.full(3, "x")},
@@ -52,6 +57,7 @@ class Wrong(Diary):
         ("nan", "after reset obs is not finite"),
         ("mask", "after reset an agent has no available action"),
         ("random", "another episode comes of the same seed and the same actions: draw all randomness"),
+        ("keeps", "or runs cannot be repeated (episode "),
         ("at once", "the episode is over after reset"),
         ("outcome", "outcome returns [] and spec.outcomes names ['steps']"),
         ("no outcome", "outcome returns a NoneType and spec.outcomes names ['steps']"),

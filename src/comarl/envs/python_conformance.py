@@ -22,7 +22,8 @@ def check_python(envs: PythonEnvs, *, episodes: int, seed: int) -> list[str]:
 
     Args:
         envs: the environment.
-        episodes: how many to play, the first of them twice.
+        episodes: how many to play; all of them twice, in two environments, the second time from the last to the first,
+            so that none of them follows the same one again.
         seed: of the episodes and the actions.
     """
     try:
@@ -40,15 +41,20 @@ def _problems(envs: PythonEnvs, episodes: int, seed: int) -> Iterator[str]:
     if not env.repeatable:
         env.close()
         return
-    again = _replay(envs.make(), seed, [action for _, action in played[0][1:]])
-    differing = [t for t, (now, then) in enumerate(zip(played[0], again, strict=False)) if not _alike(now[0], then)]
-    if differing or len(again) != len(played[0]):
-        at = differing[0] if differing else min(len(again), len(played[0]))
-        yield (
-            "another episode comes of the same seed and the same actions: draw all randomness from what reset is "
-            f"seeded with, or runs cannot be repeated (first at step {at})"
-        )
+    other = envs.make()
+    for i, moments in reversed(list(enumerate(played))):
+        again = _replay(other, seed + i, [action for _, action in moments[1:]])
+        differing = [t for t, (now, then) in enumerate(zip(moments, again, strict=False)) if not _alike(now[0], then)]
+        if differing or len(again) != len(moments):
+            at = differing[0] if differing else min(len(again), len(moments))
+            yield (
+                "another episode comes of the same seed and the same actions: draw all randomness from what reset is "
+                "seeded with and keep nothing of the episode before, or runs cannot be repeated "
+                f"(episode {i}, first at step {at})"
+            )
+            break
     env.close()
+    other.close()
 
 
 def _play(env: PythonEnv, seed: int, rng: np.random.Generator) -> list[tuple[Percept, np.ndarray]]:
@@ -78,7 +84,6 @@ def _replay(env: PythonEnv, seed: int, actions: list[np.ndarray]) -> list[Percep
         if percepts[-1].terminated or percepts[-1].truncated:
             break
         percepts.append(env.step(action))
-    env.close()
     return percepts
 
 

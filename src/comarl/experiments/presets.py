@@ -230,7 +230,7 @@ PRESETS: dict[tuple[str, str, str], Preset] = {
         "agent, after 900k steps; random 1.1%, -42.3",
     ),
     ("vdn", "lbforaging/Foraging-8x8-2p-2f-coop-v3", "replay"): Preset(
-        PYTHON_FORAGING, HERE, "team return 1.00 (seed 0 alone) after 903k steps, 512 s on one core; random .00"
+        PYTHON_FORAGING, HERE, "team return 1.00 (seeds 0-2: 1.00, 1.00, 1.00) after 903k steps; random .00"
     ),
     ("qmix", "lbforaging/Foraging-8x8-2p-2f-coop-v3", "replay"): Preset(
         PYTHON_FORAGING | {"steps": 1_200_000},
@@ -238,13 +238,13 @@ PRESETS: dict[tuple[str, str, str], Preset] = {
         "team return 1.00 (seed 0 alone) after 1.2M steps, 854 s on one core; random .00",
     ),
     ("vdn", "mpe2/simple_spread_v3", "replay"): Preset(
-        MPE2, HERE, "team return -55.9 (seed 0 alone) after 250k steps, 177 s on one core; random -76.3"
+        MPE2, HERE, "team return -59.5 (seeds 0-2: -55.9, -61.9, -60.6) after 250k steps; random -76.3"
     ),
     ("qmix", "mpe2/simple_spread_v3", "replay"): Preset(
-        MPE2, HERE, "team return -57.0 (seed 0 alone) after 250k steps; random -76.3"
+        MPE2, HERE, "team return -59.4 (seeds 0-2: -57.0, -62.8, -58.5) after 250k steps; random -76.3"
     ),
     ("mappo", "mpe2/simple_spread_v3", "ppo"): Preset(
-        MPE2, HERE, "team return -54.7 (seed 0 alone) after 250k steps, 161 s on one core; random -76.3"
+        MPE2, HERE, "team return -54.7 (seeds 0-2: -54.7, -55.3, -54.2) after 250k steps; random -76.3"
     ),
     ("coma", "two-step", "a2c"): Preset(
         TWO_STEP_POLICY, "the method's defaults, untuned", "8 on 10 of 10 seeds after 200k steps; random 4.75"

@@ -85,6 +85,16 @@ def test_foraging_tells_an_empty_field_from_the_end_of_time() -> None:
     assert ends == {True, False}
 
 
+@pytest.mark.parametrize("name", ["lbforaging/Foraging-8x8-2p-2f-coop-v3", "robotic-warehouse/rware-tiny-2ag-v2"])
+def test_an_episode_owes_nothing_to_the_one_before(name: str) -> None:
+    """The package lbforaging puts nobody where a player stood at the end."""
+    env: Any = make_python(name)
+    for seed in range(30):
+        fresh = make_python(name)
+        assert all(np.array_equal(x, y) for x, y in zip(env.reset(seed), fresh.reset(seed), strict=True))
+        fresh.close()
+
+
 def test_a_field_is_drawn_as_it_is() -> None:
     env: Any = make_python("lbforaging/Foraging-8x8-2p-2f-coop-v3")
     env.reset(3)

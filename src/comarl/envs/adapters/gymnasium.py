@@ -25,6 +25,9 @@ Ended = Callable[[Any], bool]
 Draws = Callable[[Any], "Scene | np.ndarray | None"]
 """What an environment shows now."""
 
+Clears = Callable[[Any], None]
+"""Takes away what an environment would keep of its last episode when it is reset."""
+
 
 def make_lbforaging(variant: str) -> PythonEnv:
     """Level-Based Foraging of the package lbforaging by its id, such as ``Foraging-8x8-2p-2f-v3``.
@@ -35,7 +38,7 @@ def make_lbforaging(variant: str) -> PythonEnv:
         ComarlError: if the package is not installed.
         KeyError: if it has no such id.
     """
-    return _registered("lbforaging", variant, lambda env: not env.field.any(), draws=_field)
+    return _registered("lbforaging", variant, lambda env: not env.field.any(), draws=_field, clears=_lift_players)
 
 
 def make_rware(variant: str) -> PythonEnv:
@@ -48,6 +51,12 @@ def make_rware(variant: str) -> PythonEnv:
         KeyError: if it has no such id.
     """
     return _registered("rware", variant, lambda env: False, family="robotic-warehouse")
+
+
+def _lift_players(env: Any) -> None:
+    """The package puts nobody where a player stood last: an episode would owe something to the one before."""
+    for player in env.unwrapped.players:
+        player.position = None
 
 
 def _field(env: Any) -> "Scene":
@@ -64,7 +73,15 @@ def _field(env: Any) -> "Scene":
     )
 
 
-def _registered(package: str, variant: str, ended: Ended, *, family: str = "", draws: Draws = drawn) -> PythonEnv:
+def _registered(
+    package: str,
+    variant: str,
+    ended: Ended,
+    *,
+    family: str = "",
+    draws: Draws = drawn,
+    clears: Clears | None = None,
+) -> PythonEnv:
     """An environment that importing ``package`` registers with Gymnasium."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -78,7 +95,7 @@ def _registered(package: str, variant: str, ended: Ended, *, family: str = "", d
             env = gymnasium.make(variant, disable_env_checker=True)
         except gymnasium.error.Error as error:
             raise KeyError(variant) from error
-    return GymnasiumTeam(f"{family or package}/{variant}", env, ended, draws)
+    return GymnasiumTeam(f"{family or package}/{variant}", env, ended, draws, clears)
 
 
 def is_gymnasium(env: Any) -> bool:
@@ -98,15 +115,23 @@ class GymnasiumTeam(PythonEnv):
         env: the environment; its spaces are tuples.
         ended: tells terminations from time limits, where the environment reports both as the former.
         draws: what it shows.
+        clears: is called before each reset.
     """
 
-    def __init__(self, name: str, env: Any, ended: Ended | None = None, draws: Draws = drawn):
+    def __init__(
+        self,
+        name: str,
+        env: Any,
+        ended: Ended | None = None,
+        draws: Draws = drawn,
+        clears: Clears | None = None,
+    ):
         from gymnasium import spaces
 
         for space in (env.observation_space, env.action_space):
             if not isinstance(space, spaces.Tuple):
                 raise ComarlError(f"environment '{name}': the space {space} is not a Tuple with a part for each agent")
-        self._env, self._ended, self._draws = env, ended, draws
+        self._env, self._ended, self._draws, self._clears = env, ended, draws, clears
         self._seen = env.observation_space.spaces
         places = [f"environment '{name}', agent {i}" for i in range(len(self._seen))]
         sizes = [observed_size(space, place) for space, place in zip(self._seen, places, strict=True)]
@@ -129,6 +154,8 @@ class GymnasiumTeam(PythonEnv):
         )
 
     def reset(self, seed: int) -> Percept:
+        if self._clears:
+            self._clears(self._env)
         seen, info = self._env.reset(seed=seed)
         return self._percept(seen, info, 0.0, terminated=False, truncated=False)
 
