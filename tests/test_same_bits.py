@@ -35,13 +35,12 @@ KINDS: list[tuple[str, str, str, dict[str, Any]]] = [
 """One of every kind: learners, memories, replays, a mixer, critics. Small networks are compiled in a moment."""
 SHRUNK = {name: SMALL[name] for name in ("hidden", "embed", "hyper_hidden", "num_envs", "batch_size", "updates")}
 
-
 Iterations = Callable[[], tuple[RunState, ChunkLog]]
 
 
 @contextlib.contextmanager
 def first_iterations(method: str, env: str, learner: str, **settings: Any) -> Iterator[Iterations]:
-    """What runs the first iterations from nothing, as often as it is called."""
+    """What runs the first iterations from nothing, as often as it is called: traced and compiled once."""
     config = resolve(method, env, {"learner": learner, "eval_episodes": 4} | settings)
     per_iteration = config.num_envs * config.length
     starts = min(config.learner.learning_starts, LEARNS_FROM * per_iteration)

@@ -51,7 +51,7 @@ def metrics(folder: Path) -> Parser:
     def read() -> None:
         with contextlib.suppress(ComarlError):
             read_curve(folder)
-        cut_metrics(folder, {0: 10})
+        cut_metrics(folder, {0: 10}, dict)
 
     return Parser(folder / "metrics.jsonl", read)
 

@@ -69,7 +69,7 @@ def test_metrics(run: Path, tmp_path: Path, number: int) -> None:
         assert command("plot", folder, "--out", tmp_path / "curve.nothing").status == 2
         assert contents(tmp_path) == expected
         with refused_or_done():
-            cut_metrics(folder, reached)
+            cut_metrics(folder, reached, dict)
             kept = (folder / "metrics.jsonl").read_bytes()
             assert set(kept.splitlines(keepends=True)) <= set(data.splitlines(keepends=True))
             return

@@ -125,7 +125,7 @@ def test_what_will_be_written_again_is_cut_and_the_rest_stays_to_the_letter(tmp_
     lines = write_four(tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "tra')
-    kept = cut_metrics(tmp_path, {0: 10, 1: 20})
+    kept = cut_metrics(tmp_path, {0: 10, 1: 20}, dict)
     assert (tmp_path / "metrics.jsonl").read_text() == "".join(lines[:4] + lines[6:8])
     assert {seed: [row["env_steps"] for row in rows] for seed, rows in kept.items()} == {0: [10], 1: [10, 20]}
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
@@ -136,17 +136,17 @@ def test_what_will_be_written_again_is_cut_and_the_rest_stays_to_the_letter(tmp_
 
 
 def test_without_checkpoints_or_a_file_nothing_is_kept(tmp_path: Path) -> None:
-    assert cut_metrics(tmp_path, {0: 0}) == {0: []}
+    assert cut_metrics(tmp_path, {0: 0}, dict) == {0: []}
     assert (tmp_path / "metrics.jsonl").read_text() == ""
     write_four(tmp_path)
-    assert cut_metrics(tmp_path, {0: 0, 1: 0}) == {0: [], 1: []}
+    assert cut_metrics(tmp_path, {0: 0, 1: 0}, dict) == {0: [], 1: []}
     assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
 def test_a_spoilt_file_is_not_cut(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("loss\n")
     with pytest.raises(ComarlError, match="line 1: not JSON"):
-        cut_metrics(tmp_path, {0: 10})
+        cut_metrics(tmp_path, {0: 10}, dict)
     assert (tmp_path / "metrics.jsonl").read_text() == "loss\n"
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
@@ -154,11 +154,11 @@ def test_a_spoilt_file_is_not_cut(tmp_path: Path) -> None:
 def test_a_file_that_does_not_suffice_is_not_cut(tmp_path: Path) -> None:
     """Found by fuzzing: a file that was missing had been begun anew before the run was refused."""
 
-    def require(evaluations: object) -> None:
+    def refuse(evaluations: object) -> None:
         raise ComarlError(f"only {evaluations}")
 
     with pytest.raises(ComarlError, match=r"only \{0: \[\]\}"):
-        cut_metrics(tmp_path, {0: 10}, require)
+        cut_metrics(tmp_path, {0: 10}, refuse)
     assert not list(tmp_path.iterdir())
 
 
@@ -173,7 +173,7 @@ def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     """It would have no end."""
     os.mkfifo(tmp_path / "metrics.jsonl")
     with pytest.raises(ComarlError, match=r"metrics\.jsonl is no plain file"):
-        cut_metrics(tmp_path, {0: 10})
+        cut_metrics(tmp_path, {0: 10}, dict)
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:

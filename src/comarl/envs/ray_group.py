@@ -13,6 +13,9 @@ from comarl.envs.worker import RESET
 from comarl.spec import EnvSpec
 
 CPUS = 0.001
+"""What an actor asks for of those that Ray counts: so little that none waits for room. What asks for nothing at all is
+put anywhere, and not on one machine after the other."""
+
 CLOSE_SECONDS = 2.0
 """How long an actor may take to free its environments."""
 
@@ -36,8 +39,6 @@ class RayGroup(Group):
         self._answer: Any = None
 
     def start(self) -> None:
-        # They take next to nothing of the CPUs that Ray counts, so that none waits for room; what takes nothing at all
-        # is put anywhere, and not on one machine after the other.
         make = self._ray.remote(num_cpus=CPUS, max_restarts=0, scheduling_strategy="SPREAD")(Actor)
         self._actor = make.remote(self._name, self._spec, len(self.rows), os.getcwd(), sys.path)
         self._answer = self._actor.begin.remote()

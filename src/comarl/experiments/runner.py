@@ -203,9 +203,8 @@ def _cut(driver: Driver, folder: Path, begun: dict[int, int]) -> dict[int, Episo
         ComarlError: if rows before them are missing.
     """
     chunk_steps = driver.iterations * driver.steps_per_iteration
-    last: dict[int, Episodes] = {}
 
-    def require(evaluations: Evaluations) -> None:
+    def read(evaluations: Evaluations) -> dict[int, Episodes]:
         for seed, rows in evaluations.items():
             if [row["env_steps"] for row in rows] != list(range(chunk_steps, begun[seed] + 1, chunk_steps)):
                 raise ComarlError(
@@ -213,14 +212,13 @@ def _cut(driver: Driver, folder: Path, begun: dict[int, int]) -> dict[int, Episo
                     f"{begun[seed]}, from which it would go on: put the file back, or train anew with --overwrite"
                 )
         try:
-            last.update({seed: _episodes(rows[-1]) for seed, rows in evaluations.items() if rows})
+            return {seed: _episodes(rows[-1]) for seed, rows in evaluations.items() if rows}
         except (KeyError, TypeError, ValueError) as error:
             raise ComarlError(
                 f"{folder / 'metrics.jsonl'} holds an evaluation that nobody has written: {error}"
             ) from error
 
-    cut_metrics(folder, begun, require)
-    return last
+    return cut_metrics(folder, begun, read)
 
 
 def _episodes(row: dict[str, Any]) -> Episodes:

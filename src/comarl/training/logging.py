@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -98,10 +98,10 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 Evaluations = dict[int, list[dict[str, Any]]]
 """The rows of each seed's evaluations."""
 
+Read = TypeVar("Read")
 
-def cut_metrics(
-    folder: Path, reached: Mapping[int, int], require: Callable[[Evaluations], None] = lambda evaluations: None
-) -> Evaluations:
+
+def cut_metrics(folder: Path, reached: Mapping[int, int], read: Callable[[Evaluations], Read]) -> Read:
     """Take out the rows that a run will write again, going on from its checkpoints.
 
     They are those of a seed after the environment steps that it has ``reached``, and those of no seed, which come at
@@ -110,10 +110,10 @@ def cut_metrics(
     Args:
         folder: of the run.
         reached: of each seed.
-        require: is given the evaluations that stay, before the file changes; it may raise.
+        read: is given the evaluations that stay, before the file changes; it may raise.
 
     Returns:
-        The evaluations that stay, of each seed.
+        What ``read`` makes of them.
 
     Raises:
         ComarlError: if there is no such file, it cannot be written, or a line is not a JSON object.
@@ -131,14 +131,14 @@ def cut_metrics(
                     evaluations[seed].append(row)
             kept.flush()
             os.fsync(kept.fileno())
-        require(evaluations)
+        made = read(evaluations)
         part.replace(path)
     except OSError as error:
         raise ComarlError(f"cannot write {path}: {error.strerror}") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)  # of a file that was refused
-    return evaluations
+    return made
 
 
 def _rows(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
