@@ -21,8 +21,8 @@ class Fault(NamedTuple):
     where: str = ""
 
 
-LOADED = "return checkpointer.restore(path.absolute(), shapes)"
-FORGOTTEN = "state = checkpointer.restore(path.absolute(), shapes); return "
+LOADED = "return jax.device_put(jax.tree.unflatten(jax.tree.structure(like), arrays), here, may_alias=False)"
+FORGOTTEN = LOADED.replace("return", "state =") + "; return "
 BLANK = "jax.tree.map(jax.numpy.zeros_like, {})"
 RESET = "return (inner, ts.last), ts"
 RETURNS = "actors.returns + ts.reward"

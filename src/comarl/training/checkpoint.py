@@ -1,4 +1,8 @@
-"""States on disk, through Orbax: arrays and their tree, never code."""
+"""States on disk: arrays and their tree, never code.
+
+Orbax writes them. They are read with TensorStore, in whose format Orbax leaves the arrays: of a damaged checkpoint
+Orbax would give up with its other reads under way, which then complain to an event loop that is closed.
+"""
 
 import contextlib
 import errno
@@ -11,11 +15,14 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore as ts
+from orbax.checkpoint.metadata import metadata_store
 
 from comarl.errors import ComarlError
 
@@ -24,6 +31,9 @@ FORMAT = 1
 
 STEP = "0|[1-9][0-9]*"
 """The name of a checkpoint's folder."""
+
+ABOUT = "_CHECKPOINT_METADATA"
+"""The file in which Orbax keeps what is said of a checkpoint."""
 
 HALF_DONE = ("*.orbax-checkpoint-tmp*", "*.removed")
 """The names of what is being written, and of what is being removed."""
@@ -62,11 +72,24 @@ def load(path: Path, like: Any) -> Any:
 
 
 def _read(path: Path, like: Any) -> Any:
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # and not where it was saved, which may not exist here
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
-    with ocp.StandardCheckpointer() as checkpointer:
-        _require_shapes(checkpointer.metadata(path.absolute()), shapes)
-        return checkpointer.restore(path.absolute(), shapes)
+    here = jax.devices()[0]  # and not where it was saved, which may not exist here
+    store = {"driver": "ocdbt", "base": f"file://{quote(str(path.absolute()))}/"}
+    stored = {key.decode().rpartition("/")[0] for key in ts.KvStore.open(store).result().list().result()}
+    leaves = {jax.tree_util.keystr(name, simple=True, separator="."): x for name, x in jax.tree.leaves_with_path(like)}
+    if unlike := sorted(stored ^ leaves.keys()):
+        name = unlike[0]
+        raise ValueError(f"{name} is {'there and not here' if name in stored else 'here and not there'}")
+    arrays = [_array(store, name, x) for name, x in leaves.items()]
+    return jax.device_put(jax.tree.unflatten(jax.tree.structure(like), arrays), here, may_alias=False)
+
+
+def _array(store: dict[str, str], name: str, like: Any) -> np.ndarray:
+    array = ts.open({"driver": "zarr", "kvstore": {**store, "path": f"{name}/"}}, open=True).result()
+    if array.shape != like.shape:
+        raise ValueError(f"{name} has the shape {array.shape} there and {like.shape} here")
+    if array.dtype.numpy_dtype != like.dtype:
+        raise ValueError(f"{name} is of {array.dtype.name} there and of {like.dtype} here")
+    return array.read().result()
 
 
 def _require_plain(path: Path) -> None:
@@ -76,17 +99,6 @@ def _require_plain(path: Path) -> None:
     for inside in path.rglob("*"):
         if inside.is_symlink() or not (inside.is_dir() or inside.is_file()):
             raise ValueError(f"{inside.name} is no plain file")
-
-
-def _require_shapes(metadata: Any, like: Any) -> None:
-    """Orbax would find out while it reads, and leave coroutines behind that complain when Python ends."""
-    if metadata.item_metadata is None:
-        raise ValueError("it is incomplete")
-    stored = {x.name: x.shape for x in jax.tree.leaves(metadata.item_metadata.tree)}
-    for path, x in jax.tree.leaves_with_path(like):
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        if stored.get(name, x.shape) != x.shape:
-            raise ValueError(f"{name} has the shape {stored[name]} there and {x.shape} here")
 
 
 class Saved(NamedTuple):
@@ -191,7 +203,7 @@ class Series:
                     saved = self._restore(step, like, about[step])
                 except ComarlError:
                     raise
-                except Exception as error:  # whatever Orbax makes of a damaged file
+                except Exception as error:  # whatever is made of a damaged file
                     problems.append(f"{self.path(step)} cannot be used: {_reason(error)}")
                     continue
                 for later in (s for s in about if s > step):
@@ -218,15 +230,15 @@ class Series:
                 return self._restore(step, like, about[step])
             except ComarlError:
                 raise
-            except Exception as error:  # whatever Orbax makes of a damaged file
+            except Exception as error:  # whatever is made of a damaged file
                 raise ComarlError(f"{self.path(step)} cannot be used: {_reason(error)}") from error
 
     def _about(self, step: int) -> Any:
         """What stands beside the arrays; None if it cannot be read."""
         try:
             _require_plain(self.path(step))
-            return self._checkpointer.metadata(self.path(step).absolute()).custom_metadata
-        except Exception:  # whatever Orbax makes of a damaged file
+            return (metadata_store(enable_write=False).read(self.path(step) / ABOUT) or {}).get("custom_metadata")
+        except Exception:  # whatever is made of a damaged file
             return None
 
     def _restore(self, step: int, like: Any, about: Any) -> Saved:
