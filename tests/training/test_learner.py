@@ -63,6 +63,11 @@ LATEST = Memory(
     sample=lambda stored, iteration, number, key: Batch(stored.data, stored.priority[None], number.astype(jnp.float32)),
     reprioritise=lambda priority, where, error: priority + 100 * where + error[0],
 )
+RANDOM = LATEST._replace(
+    sample=lambda stored, iteration, number, key: Batch(
+        jax.tree.map(lambda x: x + jax.random.uniform(key), stored.data), jnp.ones(1), number
+    )
+)
 EMPTY = LATEST.init(trajectory(1))
 
 
@@ -115,3 +120,13 @@ def test_stores_but_does_not_learn_nor_report_before_its_start() -> None:
         assert (memory.priority > 0) == (iteration >= 3)
         assert state == 2 * max(0, iteration - 2)
         assert all(jnp.isnan(x) == (iteration < 3) for x in metrics.values())
+
+
+def test_batches_drawn_ahead_are_those_drawn_one_by_one() -> None:
+    results = []
+    for ahead in (False, True):
+        updater = Learner(Counting(), RANDOM._replace(ahead=ahead), updates=5, starts=0)
+        results.append(updater.step(jnp.zeros(()), EMPTY, trajectory(7), jnp.asarray(0), KEY))
+    assert jax.tree.structure(results[0]) == jax.tree.structure(results[1])
+    for one, ahead in zip(jax.tree.leaves(results[0]), jax.tree.leaves(results[1]), strict=True):
+        np.testing.assert_array_equal(one, ahead)

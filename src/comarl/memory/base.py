@@ -45,12 +45,15 @@ class Memory(NamedTuple):
             iteration), from what was stored up to and including that iteration.
         reprioritise: ``(priority, where, error)``: the priorities after the sequences of a batch turned out to have
             those errors ``[B]``.
+        ahead: whether the batches of all updates of an iteration may be drawn before the first of them: ``sample``
+            does not look at priorities, and the copies have room in memory.
     """
 
     init: Callable[[Trajectory], Stored]
     add: Callable[[Stored, Trajectory, Int[Array, ""], PRNGKeyArray], Stored]
     sample: Callable[[Stored, Int[Array, ""], Int[Array, ""], PRNGKeyArray], Batch]
     reprioritise: Callable[[Any, Any, Float[Array, " B"]], Any]
+    ahead: bool = False
 
 
 def keep_priority(priority: Any, where: Any, error: Float[Array, " B"]) -> Any:

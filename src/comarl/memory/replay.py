@@ -54,7 +54,7 @@ def make_replay(blocks: int, batch_size: int, part: int = 0) -> Memory:
         start = jax.random.randint(jax.random.fold_in(key, 0), (batch_size,), 0, steps - part + 1)
         return Batch(_read_part(stored.data, (block, env), start, part), jnp.ones(batch_size), ())
 
-    return Memory(init, add, sample, keep_priority)
+    return Memory(init, add, sample, keep_priority, ahead=True)
 
 
 class Priorities(NamedTuple):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from comarl.algos.base import Algorithm
-from comarl.memory.base import Memory, Stored
+from comarl.memory.base import Batch, Memory, Stored
 from comarl.types import Trajectory
 
 
@@ -51,16 +51,22 @@ class Learner:
         stored = self.memory.add(memory, trajectory, iteration, jax.random.fold_in(key, self.updates))
 
         # Only what the updates change is carried: the trajectories would be copied by every branch and loop.
-        def one(learning: Learning, x: tuple[Array, PRNGKeyArray]) -> tuple[Learning, dict[str, Array]]:
-            number, key = x
-            sample_key, update_key = jax.random.split(key)
-            batch = self.memory.sample(stored._replace(priority=learning.priority), iteration, number, sample_key)
+        def draw(priority: Any, number: Array, key: PRNGKeyArray) -> Batch:
+            return self.memory.sample(stored._replace(priority=priority), iteration, number, key)
+
+        def one(learning: Learning, x: Any) -> tuple[Learning, dict[str, Array]]:
+            number, sample_key, update_key, drawn = x
+            batch = draw(learning.priority, number, sample_key) if drawn is None else drawn
             state, metrics, error = self.algorithm.update(learning.state, batch, update_key)
             return Learning(state, self.memory.reprioritise(learning.priority, batch.where, error)), metrics
 
         def learn(learning: Learning) -> tuple[Learning, dict[str, Array]]:
-            numbered = (jnp.arange(self.updates), jax.random.split(key, self.updates))
-            learning, metrics = jax.lax.scan(one, learning, numbered)
+            numbers, keys = jnp.arange(self.updates), jax.random.split(key, self.updates)
+            sample_keys, update_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+            # One gather of all batches takes a tenth of an iteration less than one in each turn of the loop.
+            all_at_once = jax.vmap(draw, in_axes=(None, 0, 0))
+            drawn = all_at_once(learning.priority, numbers, sample_keys) if self.memory.ahead else None
+            learning, metrics = jax.lax.scan(one, learning, (numbers, sample_keys, update_keys, drawn))
             return learning, jax.tree.map(jnp.mean, metrics)
 
         def wait(learning: Learning) -> tuple[Learning, dict[str, Array]]:

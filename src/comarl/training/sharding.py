@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from comarl.algos.shares import SHARE, batch_specs
-from comarl.memory.base import Batch, Memory
+from comarl.memory.base import Batch
 from comarl.training.ondevice import OnDevice
 
 SEED, ENV = "seed", SHARE
@@ -105,5 +105,5 @@ def _sharing_batches(driver: OnDevice, devices: int) -> OnDevice:
             return batch
         return jax.lax.with_sharding_constraint(batch, batch_specs(batch))
 
-    shared = Memory(memory.init, memory.add, sample, memory.reprioritise)
-    return dataclasses.replace(driver, learner=dataclasses.replace(driver.learner, memory=shared))
+    learner = dataclasses.replace(driver.learner, memory=memory._replace(sample=sample))
+    return dataclasses.replace(driver, learner=learner)
