@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from comarl import __version__
 from comarl.errors import ComarlError, Stopped
+from comarl.garbage import uncollected
 
 COMMANDS = {
     "train": ("comarl.cli.train:train", "train a team: comarl train qmix --env smax/3m --seeds 3"),
@@ -75,7 +76,9 @@ def _dispatch(arguments: list[str]) -> int:
         hint = f": did you mean '{near[0]}'?" if near else ""
         raise ComarlError(f"unknown command '{name}'{hint} ('comarl --help' shows all)")
     module, function = COMMANDS[name][0].split(":")
-    return getattr(importlib.import_module(module), function)(rest)
+    with uncollected():
+        run = getattr(importlib.import_module(module), function)
+    return run(rest)
 
 
 def _help() -> str:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from comarl.garbage import uncollected
 from comarl.training.copies import Copies
 from comarl.training.ondevice import ChunkLog, OnDevice, RunState
 from comarl.training.sharding import spread
@@ -64,6 +65,7 @@ class Seeds:
         compile_seconds: what tracing and compiling took.
     """
 
+    @uncollected()
     def __init__(self, driver: OnDevice, seeds: list[int], begin: Mapping[int, RunState] | None = None):
         """Seeds that are in ``begin`` go on from there, the others start afresh."""
         begin = begin or {}
