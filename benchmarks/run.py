@@ -1,7 +1,7 @@
 """Speed of training, phase by phase, beside the machine's own measured peak: ``make bench``.
 
 Every figure is a median with its range over alternating rounds. Each case has a process of its own, so that its memory
-is its own; start-up is that of whole commands. Nothing else should run on the machine meanwhile. Writes
+is its own; start-up is that of ``comarl train``. Nothing else should run on the machine meanwhile. Writes
 ``benchmarks/results/speed.json`` and the table between the marks in ``README.md``.
 """
 
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pages import write_between
 
@@ -46,7 +46,7 @@ def main(case: str = "") -> None:
     report: dict[str, Any] = {"rounds": ROUNDS, "cases": {}}
     for name, (method, env, settings) in CASES.items():
         print(f"measuring {name} …", file=sys.stderr)
-        measured = json.loads(wall([sys.executable, __file__, name])[1])
+        measured = json.loads(output([sys.executable, __file__, name]))
         report["machine"] = measured.pop("machine")
         report["cases"][name] = measured | {"start_up": start_up(method, env, settings)}
     RESULTS.parent.mkdir(exist_ok=True)
@@ -67,7 +67,7 @@ def measure_here(method: str, env: str, settings: dict[str, Any]) -> dict[str, A
 
 
 def start_up(method: str, env: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Seconds from the command to the end of a tiny training, less the training: the first time, and after that.
+    """Seconds from the command until training starts: the first time, and after that.
 
     The first start may find its programs in the cache of an earlier measurement.
     """
@@ -76,21 +76,30 @@ def start_up(method: str, env: str, settings: dict[str, Any]) -> dict[str, Any]:
     flags = [x for k, v in settings.items() for x in (f"--{k.replace('_', '-')}", str(v))]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "comarl", "train", method, "--env", env, *flags]
-        command += ["--steps", "20000", "--eval-every", "20000", "--overwrite", "--run", f"{folder}/run", "--json"]
-        seconds = []
-        for _ in range(4):
-            took, said = wall(command)
-            seconds.append(took - json.loads(said)["train_seconds"])
+        command += ["--steps", "20000", "--eval-every", "20000", "--overwrite", "--run", f"{folder}/run"]
+        seconds = [seconds_until("training starts", command) for _ in range(4)]
     return {"first": seconds[0], "warm": spread(seconds[1:])}
 
 
-def wall(command: list[str]) -> tuple[float, str]:
-    """Seconds and standard output of a process, whose standard error is shown if it fails."""
-    start = time.perf_counter()
+def seconds_until(words: str, command: list[str]) -> float:
+    """From the start of a process until it says so on standard error; it runs to its end."""
+    start, said, took = time.perf_counter(), "", None
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr or ():
+            said += line
+            if words in line:
+                took = time.perf_counter() - start
+    return _fail(command, process.returncode, said) if process.returncode or took is None else took
+
+
+def output(command: list[str]) -> str:
+    """Standard output of a process, whose standard error is shown if it fails."""
     done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"error: {' '.join(command)} ended with status {done.returncode}:\n{done.stderr}")
-    return time.perf_counter() - start, done.stdout
+    return done.stdout if not done.returncode else _fail(command, done.returncode, done.stderr)
+
+
+def _fail(command: list[str], status: int, said: str) -> NoReturn:
+    raise SystemExit(f"error: {' '.join(command)} ended with status {status}:\n{said}")
 
 
 def show_all(report: dict[str, Any]) -> None:
