@@ -229,7 +229,9 @@ def draw(name: str, rows: list[dict[str, Any]]) -> None:
     from matplotlib.ticker import PercentFormatter
 
     envs = [env for env in COMPARISONS[name].envs if any(r["env"] == env for r in rows)]
-    shown = [(env, kind, methods) for env in envs for kind, methods in kinds(COMPARISONS[name]).items()]
+    done = {(row["env"], row["method"]) for row in rows}
+    panels_of = [(env, kind, methods) for env in envs for kind, methods in kinds(COMPARISONS[name]).items()]
+    shown = [(env, kind, methods) for env, kind, methods in panels_of if any((env, m) in done for m in methods)]
     wide = min(2, len(shown))
     high = -(-len(shown) // wide)
     figure = Figure(figsize=(5.2 * wide + 1.8, 3.1 * high + 0.4), layout="constrained", dpi=130)
