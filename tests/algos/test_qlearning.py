@@ -143,10 +143,11 @@ def test_loss_equals_the_slow_one(mixer: str, how: Any, reward_of: Any, lambda_:
     assert (ts.last[:-1] & (ts.discount[:-1] == 1)).any()
     assert (ts.first.sum(0) > 1).any()
     algorithm = make(mixer, lambda_=lambda_, team_reward=how)
-    got, (metrics, _) = jax.jit(algorithm.loss)(ONLINE[mixer], TARGET[mixer], uniform(BATCH))
+    got, (metrics, _, count) = jax.jit(algorithm.loss)(ONLINE[mixer], TARGET[mixer], uniform(BATCH))
     want = slow_loss(ONLINE[mixer], TARGET[mixer], BATCH, lambda_, reward_of)
     np.testing.assert_allclose(got, want, rtol=1e-4)
     assert metrics["loss"] == got
+    assert count == (~ts.last[:-1]).sum() < T * B
 
 
 LEARN = jax.jit(jax.value_and_grad(make("qmix", lambda_=0.6).loss, argnums=(0, 1), has_aux=True))
@@ -194,7 +195,7 @@ def test_individual_rewards_stay_with_their_agents() -> None:
 def test_sequences_have_their_weights_and_their_errors() -> None:
     weight = np.array([1.0, 0.25, 0.0, 0.5], np.float32)
     algorithm = make("qmix", lambda_=0.6)
-    loss, (_, error) = jax.jit(algorithm.loss)(ONLINE["qmix"], TARGET["qmix"], Batch(BATCH, jnp.asarray(weight), ()))
+    loss, (_, error, _) = jax.jit(algorithm.loss)(ONLINE["qmix"], TARGET["qmix"], Batch(BATCH, jnp.asarray(weight), ()))
     slow = slow_errors(ONLINE["qmix"], TARGET["qmix"], BATCH, 0.6, np.mean)
     np.testing.assert_allclose(loss, np.mean([weight[b] * e**2 for (_, b), e in slow.items()]), rtol=1e-4)
     for b in range(B):
@@ -419,6 +420,6 @@ class Curious(VDN):
 
 def test_a_mixer_reports_what_it_likes() -> None:
     curious = dataclasses.replace(ONLINE["vdn"], mixer=Curious())
-    _, (metrics, _) = jax.jit(make().loss)(curious, curious, uniform(BATCH))
+    _, (metrics, _, _) = jax.jit(make().loss)(curious, curious, uniform(BATCH))
     assert set(metrics) == {"loss", "td_error", "mine"}
     assert metrics["mine"] == 3

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from comarl.algos.base import Update
 from comarl.algos.optimise import gradient_norm, gradient_step
 from comarl.algos.sequences import learned_steps, masked_mean, sequence_returns, unroll
-from comarl.algos.shares import batch_gradient
+from comarl.algos.shares import Count, Errors, Metrics, batch_gradient
 from comarl.algos.targets import TargetUpdate, next_target
 from comarl.memory.base import Batch
 from comarl.memory.replay import sequence_error
@@ -153,10 +153,11 @@ class QLearning:
 
     def loss(
         self, online: Networks, target: Networks | None, batch: Batch
-    ) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Float[Array, " B"]]]:
+    ) -> tuple[Float[Array, ""], tuple[Metrics, Errors, Count]]:
         """The weighted mean loss over the real transitions of ``batch``.
 
-        Beside it means of what the mixer reports, and the errors of the sequences, made from the mixer's ``td_error``.
+        Beside it means of what the mixer reports, the errors of the sequences, made from the mixer's ``td_error``, and
+        how many these transitions are.
         """
         unrolled = functools.partial(unroll, stored_state=self.stored_state, burn_in=self.burn_in)
         out = unrolled(online.agent, batch.trajectory)
@@ -171,9 +172,10 @@ class QLearning:
         v = _per_step(target.mixer.bootstrap)(Joint(target_q[1:], best, target_out.hidden[1:], after))
         y = jax.lax.stop_gradient(self._targets(after, v))
         loss, metrics = _per_step(online.mixer.loss)(Joint(q[:-1], action, out.hidden[:-1], before), y)
-        mean = masked_mean(batch.weight[None] * loss, ~before.last)
-        means = {name: masked_mean(x, ~before.last) for name, x in metrics.items()}
-        return mean, ({"loss": mean, **means}, sequence_error(metrics["td_error"], ~before.last))
+        real = ~before.last
+        mean = masked_mean(batch.weight[None] * loss, real)
+        means = {name: masked_mean(x, real) for name, x in metrics.items()}
+        return mean, ({"loss": mean, **means}, sequence_error(metrics["td_error"], real), real.sum())
 
     def _targets(self, after: TimeStep, v: Float[Array, "T B *agents"]) -> Float[Array, "T B *agents"]:
         """The returns of every sequence, and of every agent where values are per agent."""

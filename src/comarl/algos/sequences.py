@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from comarl.algos.shares import whole
 from comarl.nets.agents import AbstractAgent, AgentCarry, Utilities
 from comarl.returns import Returns
 from comarl.types import Action, TimeStep, Trajectory
@@ -73,8 +72,5 @@ def per_agent(mask: Bool[Array, "T B"], like: Float[Array, "T B N"]) -> Bool[Arr
 
 
 def masked_mean(x: Float[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Float[Array, ""]:
-    """The mean of ``x`` where ``mask`` holds; 0 if it holds nowhere.
-
-    Of a share of a batch (:mod:`comarl.algos.shares`) it is what this share adds to the mean of all.
-    """
-    return jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(whole(mask.sum()), 1)
+    """The mean of ``x`` where ``mask`` holds; 0 if it holds nowhere."""
+    return jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(mask.sum(), 1)

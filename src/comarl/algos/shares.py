@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from comarl.memory.base import Batch
 
@@ -20,16 +21,18 @@ SHARE = "env"
 
 Errors = Float[Array, " B"]
 Metrics = dict[str, Float[Array, ""]]
-Loss = Callable[[Any, Any, Batch], tuple[Float[Array, ""], tuple[Metrics, Errors]]]
-"""From parameters, what else is given and a batch: beside the loss, metrics and the errors of the sequences."""
+Count = Int[Array, ""]
+Loss = Callable[[Any, Any, Batch], tuple[Float[Array, ""], tuple[Metrics, Errors, Count]]]
+"""From parameters, what else is given and a batch: beside the loss, metrics, the errors of the sequences, and of how
+many transitions loss and metrics are the means."""
 
 
 def batch_gradient(loss: Loss, params: Any, given: Any, batch: Batch) -> tuple[Any, tuple[Metrics, Errors]]:
-    """``jax.grad(loss, has_aux=True)(params, given, batch)``, by all devices that have a share of the batch.
+    """The gradient of ``loss``, its metrics and the errors, by all devices that have a share of the batch.
 
     Args:
-        loss: a sum of terms with :func:`whole` in their denominators, as :func:`comarl.algos.sequences.masked_mean` has
-            it, and metrics alike: what devices have of them adds up.
+        loss: a mean over transitions, and metrics that are means over the same: those of the shares, weighted by how
+            many transitions each has, make the means of all.
         params: the gradient is of their structure.
         given: what the loss needs besides; all devices have all of it.
         batch: of ``B`` sequences; where the devices do not divide it, the compiler decides who computes what.
@@ -37,13 +40,15 @@ def batch_gradient(loss: Loss, params: Any, given: Any, batch: Batch) -> tuple[A
     mesh = jax.sharding.get_abstract_mesh()
     devices = dict(mesh.shape).get(SHARE, 1)
     if devices == 1 or batch.weight.shape[0] % devices:
-        return jax.grad(loss, has_aux=True)(params, given, batch)
+        gradient, (metrics, error, _) = jax.grad(loss, has_aux=True)(params, given, batch)
+        return gradient, (metrics, error)
 
     def of_share(params: Any, given: Any, batch: Batch) -> tuple[Any, tuple[Metrics, Errors]]:
-        gradient, (metrics, error) = jax.grad(loss, has_aux=True)(params, given, batch)
+        gradient, (metrics, error, count) = jax.grad(loss, has_aux=True)(params, given, batch)
         # One sum of one vector: each costs a meeting of all devices.
-        vector, tree = ravel_pytree((gradient, metrics))
-        gradient, metrics = tree(jax.lax.psum(vector, SHARE))
+        means, tree = ravel_pytree((gradient, metrics))
+        sums = jax.lax.psum(jnp.append(means, 1.0) * count, SHARE)
+        gradient, metrics = tree(sums[:-1] / jnp.maximum(sums[-1], 1.0))
         return gradient, (metrics, error)
 
     everywhere, own = PartitionSpec(), PartitionSpec(SHARE)
@@ -53,11 +58,6 @@ def batch_gradient(loss: Loss, params: Any, given: Any, batch: Batch) -> tuple[A
         of_share, mesh=mesh, in_specs=in_specs, out_specs=out_specs, axis_names={SHARE}, check_vma=False
     )
     return shared(params, given, batch)
-
-
-def whole(x: Array) -> Array:
-    """The sum over all shares of a batch; ``x`` itself where nothing is shared out."""
-    return jax.lax.psum(x, SHARE) if SHARE in jax.sharding.get_abstract_mesh().manual_axes else x
 
 
 def batch_specs(batch: Batch) -> Any:
