@@ -1,5 +1,6 @@
-"""Measures this library: ``python on_comarl.py METHOD``, started by ``run.py``."""
+"""Measures this library: ``python on_comarl.py METHOD``, started by ``run.py``; each core is a CPU device."""
 
+import os
 import sys
 import time
 from typing import Any
@@ -8,9 +9,10 @@ import jax
 import settings
 
 import comarl
-from comarl.experiments.backend import prepare
+from comarl.experiments.backend import devices, prepare
 from comarl.experiments.build import build_driver, build_env
 from comarl.experiments.config import RunConfig, with_settings
+from comarl.training.seeds import Seeds
 
 ITERATIONS = 200
 SETTINGS: dict[str, Any] = {
@@ -48,24 +50,29 @@ ON_POLICY = {
 def main(method: str) -> None:
     """Compile a chunk with one update in an iteration and one with several; time them when asked."""
     prepare()
+    cores = devices(os.cpu_count() or 1)
     driver = settings.Driver()
     own = SETTINGS | (ON_POLICY if method == "mappo" else {})
-    programs, runs = [], []
+    programs: list[Seeds] = []
     for updates in (1, settings.MANY):
         often = {"updates": updates, "epochs": updates}  # from replay, on-policy
         config = with_settings(RunConfig(method=method, env="mpe/simple_spread"), own | often)
         on_device = build_driver(config, build_env(config))
-        run = jax.jit(on_device.init)(0)
-        programs.append(jax.jit(on_device.chunk, donate_argnums=0).lower(run).compile())
-        runs.append(programs[-1](run)[0])
+        programs.append(Seeds(on_device, [0], devices=cores))
+        another(programs[-1])
     driver.ready(comarl=comarl.__version__, jax=jax.__version__)
     for _ in driver.requests():
         seconds = []
-        for i, program in enumerate(programs):
+        for program in programs:
             start = time.perf_counter()
-            runs[i], _ = jax.block_until_ready(program(runs[i]))
+            another(program)
             seconds.append((time.perf_counter() - start) / ITERATIONS)
         driver.answer(*seconds)
+
+
+def another(program: Seeds) -> None:
+    """One chunk more, whose logs tell when it is finished."""
+    list(program.run(program.done[0] + 1))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """How devices are shared out; what comes of it is tested in test_seeds.py."""
 
-from typing import cast
+from typing import Any, cast
 
 import jax
 import pytest
 from jax.sharding import PartitionSpec
 
 from comarl.training.seeds import SEED_AXES
-from comarl.training.sharding import _devices, _specs  # pyright: ignore[reportPrivateUsage]
+from comarl.training.sharding import _specs, _table  # pyright: ignore[reportPrivateUsage]
 from tests.probes import Lottery, standard_driver
 
 
@@ -24,10 +24,9 @@ from tests.probes import Lottery, standard_driver
     ],
 )
 def test_seeds_come_first_and_environments_take_what_is_left(
-    seeds: int, envs: int, devices: int, rows: int, columns: int, monkeypatch: pytest.MonkeyPatch
+    seeds: int, envs: int, devices: int, rows: int, columns: int
 ) -> None:
-    monkeypatch.setattr(jax, "local_devices", lambda: list(range(devices)))
-    table = _devices(seeds, envs)
+    table = _table(cast("list[Any]", list(range(devices))), seeds, envs)
     assert table.shape == (rows, columns)
     assert table.ravel().tolist() == list(range(rows * columns))
 

@@ -1,9 +1,13 @@
 """How JAX is set up for a run."""
 
+import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
+
+from comarl.errors import ComarlError
 
 XLA_FLAGS = {
     # XLA's CPU scheduler spreads independent operations over threads and pays for it in memory traffic: an update of
@@ -28,6 +32,32 @@ def prepare() -> None:
         ours = [f"{flag}={value}" for flag, value in XLA_FLAGS.items() if flag not in flags]
         os.environ["XLA_FLAGS"] = " ".join([flags, *ours]).strip()
     _use_compilation_cache()
+
+
+def devices(cpu_devices: int = 1) -> list[Any]:
+    """What a run computes with: all accelerators of this process, or so many devices that its CPU is seen as.
+
+    Raises:
+        ComarlError: if there is an accelerator, or if JAX has begun with fewer.
+    """
+    if cpu_devices > 1:
+        # It has begun already: what there is has to do.
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", cpu_devices)
+    there = jax.local_devices()
+    if there[0].platform != "cpu":
+        if cpu_devices > 1:
+            raise ComarlError(
+                f"cpu_devices={cpu_devices}: JAX computes on {there[0].platform} here (leave it out, or set "
+                "JAX_PLATFORMS=cpu)"
+            )
+        return there
+    if len(there) < cpu_devices:
+        raise ComarlError(
+            f"cpu_devices={cpu_devices}: in this process JAX has begun with {len(there)} (train in a process of its "
+            f"own, or begin with jax.config.update('jax_num_cpu_devices', {cpu_devices}))"
+        )
+    return there[:cpu_devices]
 
 
 def _use_compilation_cache() -> None:

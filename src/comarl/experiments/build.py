@@ -419,6 +419,11 @@ def build_driver(config: RunConfig, env: Env | Hosted) -> Driver:
         "episodes": config.eval_episodes,
     }
     if isinstance(env, Hosted):
+        if config.cpu_devices > 1:
+            raise ComarlError(
+                f"cpu_devices={config.cpu_devices}: of {env.spec.name} the environments alone are shared out, among "
+                "--workers (leave it out)"
+            )
         return HostDriver(env, learner, **sizes, asynchronous=config.asynchronous)
     if config.asynchronous:
         raise ComarlError(f"asynchronous=True: {env.spec.name} is compiled together with the learner (leave it out)")

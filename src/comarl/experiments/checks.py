@@ -17,6 +17,7 @@ def check(config: RunConfig) -> None:
     positive = {
         n: getattr(config, n) for n in ("seeds", "steps", "num_envs", "length", "eval_every", "eval_episodes", "keep")
     }
+    positive |= {"cpu_devices": config.cpu_devices}
     positive |= {n: getattr(learner, n) for n in ("lr", "grad_clip", "target_interval", "epsilon_steps")}
     positive |= {
         n: getattr(learner, n) for n in ("n_step", "buffer_steps", "batch_size", "updates", "epochs", "minibatches")

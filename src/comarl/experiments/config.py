@@ -203,6 +203,9 @@ class RunConfig:
     actors: str | None = None
     """Python environments: the Ray on whose machines the workers are, in place of processes of this one (auto,
     HOST:PORT or ray://HOST:PORT; local starts one here)."""
+    cpu_devices: int = 1
+    """On a CPU: devices that its cores are seen as. If there are more than seeds, each seed's environments, replay and
+    batches are shared out among them: the same result to rounding."""
     asynchronous: bool = False
     """Python environments, replay: collect while learning from what came before, with a policy that lags behind.
     The same seed does not give the same result again."""

@@ -18,7 +18,7 @@ import numpy as np
 from comarl.envs.base import Env, Hosted
 from comarl.envs.conformance import require_conformance
 from comarl.errors import ComarlError, Stopped
-from comarl.experiments.backend import prepare
+from comarl.experiments.backend import devices, prepare
 from comarl.experiments.build import Driver, build_driver, build_env
 from comarl.experiments.checks import check
 from comarl.experiments.config import RunConfig, seconds_of
@@ -64,6 +64,7 @@ def train(config: RunConfig, progress: Progress | None = None) -> Run:
     require_learner(config.method, config.learner.learner)
     check(config)
     prepare()
+    devices(config.cpu_devices)
     env = build_env(config)
     require_conformance(env)
     if config.tensorboard:
@@ -101,7 +102,7 @@ def _train(config: RunConfig, env: Env | Hosted, lock: FolderLock, progress: Pro
         note_session(folder, config, begun)
         with contextlib.closing(MetricsWriter(folder, tensorboard=config.tensorboard, reached=begun)) as writer:
             progress.say(f"compiling {config.method} on {config.env} …")
-            programs = _programs(driver, seeds, {seed: saved.state for seed, saved in found.items()})
+            programs = _programs(config, driver, {seed: saved.state for seed, saved in found.items()})
             progress.say(f"compiled in {programs.compile_seconds:.1f} s; {_starts(begun)}")
             session = _Session(config, driver, lock, writer, checkpoints, progress)
             before = max((saved.notes["train_seconds"] for saved in found.values()), default=0.0)
@@ -118,8 +119,11 @@ def _train(config: RunConfig, env: Env | Hosted, lock: FolderLock, progress: Pro
 Programs = Seeds | HostSeeds
 
 
-def _programs(driver: Driver, seeds: list[int], begin: Mapping[int, RunState]) -> Programs:
-    return HostSeeds(driver, seeds, begin) if isinstance(driver, HostDriver) else Seeds(driver, seeds, begin)
+def _programs(config: RunConfig, driver: Driver, begin: Mapping[int, RunState]) -> Programs:
+    seeds = list(range(config.seed, config.seed + config.seeds))
+    if isinstance(driver, HostDriver):
+        return HostSeeds(driver, seeds, begin)
+    return Seeds(driver, seeds, begin, devices(config.cpu_devices))
 
 
 class _Session(NamedTuple):

@@ -10,7 +10,7 @@ import operator
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -66,19 +66,24 @@ class Seeds:
     """
 
     @uncollected()
-    def __init__(self, driver: OnDevice, seeds: list[int], begin: Mapping[int, RunState] | None = None):
-        """Seeds that are in ``begin`` go on from there, the others start afresh."""
-        begin = begin or {}
+    def __init__(
+        self,
+        driver: OnDevice,
+        seeds: list[int],
+        begin: Mapping[int, RunState] | None = None,
+        devices: Sequence[Any] | None = None,
+    ):
+        """Seeds that are in ``begin`` go on from there, the others start afresh; on ``devices``, or all there are."""
+        begin, devices = begin or {}, devices or jax.local_devices()
         self.seeds = seeds
         self._copies = Copies()
         self.done = {seed: int(begin[seed].iteration) // driver.iterations if seed in begin else 0 for seed in seeds}
         level = len(set(self.done.values())) == 1
-        several = jax.local_device_count() > 1
-        self._mapped = level and (several or (jax.default_backend() != "cpu" and len(seeds) > 1))
+        self._mapped = level and (len(devices) > 1 or (jax.default_backend() != "cpu" and len(seeds) > 1))
         start = time.perf_counter()
         init, chunk, self._layout = driver.init, driver.chunk, None
         if self._mapped:
-            init, chunk, self._layout = spread(driver, SEED_AXES, len(seeds))
+            init, chunk, self._layout = spread(driver, SEED_AXES, len(seeds), devices)
         init = jax.jit(init, out_shardings=self._layout)
         groups = [seeds] if self._mapped else [[seed] for seed in seeds]
         self._states: list[RunState] = [self._begin(init, group, begin) for group in groups]

@@ -1,7 +1,7 @@
 """Seeds mapped and shared out among the devices of this process, and each seed's environments among what are left."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ SEED, ENV = "seed", SHARE
 
 
 def spread(
-    driver: OnDevice, axes: Any, count: int
+    driver: OnDevice, axes: Any, count: int, devices: Sequence[Any]
 ) -> tuple[Callable[[Any], Any], Callable[[Any], tuple[Any, Any]], Any]:
     """The driver's ``init`` and ``chunk`` for ``count`` seeds at once, and how their states lie on the devices.
 
@@ -32,8 +32,9 @@ def spread(
         driver: of one seed.
         axes: of the state, 0 where a seed has parts of its own and None where all seeds share one.
         count: how many seeds there are.
+        devices: what there is to compute with.
     """
-    mesh = Mesh(_devices(count, driver.num_envs), (SEED, ENV))
+    mesh = Mesh(_table(devices, count, driver.num_envs), (SEED, ENV))
     manual = type(axes)(*(PartitionSpec() if axis is None else PartitionSpec(SEED) for axis in axes))
     specs = manual
     if mesh.shape[ENV] > 1:
@@ -67,9 +68,8 @@ def _at(axes: Any, f: Callable[[Any], Any], x: Any) -> Any:
     return jax.tree.map(change, axes, x, is_leaf=lambda axis: axis is None)
 
 
-def _devices(seeds: int, envs: int) -> np.ndarray:
+def _table(devices: Sequence[Any], seeds: int, envs: int) -> np.ndarray:
     """The devices as a table: a row for each share of the seeds, a column for each share of their environments."""
-    devices = jax.local_devices()
     rows = _divisor(seeds, len(devices))
     columns = _divisor(envs, len(devices) // rows)
     return np.array(devices[: rows * columns]).reshape(rows, columns)
