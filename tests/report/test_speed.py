@@ -98,3 +98,8 @@ def test_a_jitted_call_runs_the_function() -> None:
 def test_an_environment_that_python_steps_is_refused() -> None:
     with pytest.raises(ComarlError, match="Python steps"):
         measure(RunConfig(method="qmix", env="tests.envs.python_envs:Diary"), rounds=1)
+
+
+def test_several_devices_are_refused() -> None:
+    with pytest.raises(ComarlError, match=r"cpu_devices=2: phases are measured on one device \(leave it out\)"):
+        measure(RunConfig(method="qmix", env="mpe/simple_spread", cpu_devices=2), rounds=1)

@@ -64,7 +64,7 @@ def train(config: RunConfig, progress: Progress | None = None) -> Run:
     require_learner(config.method, config.learner.learner)
     check(config)
     prepare()
-    devices(config.cpu_devices)
+    devices(config.cpu_devices)  # before JAX computes anything
     env = build_env(config)
     require_conformance(env)
     if config.tensorboard:

@@ -26,6 +26,7 @@ from comarl.algos.qlearning import QLearning, QState
 from comarl.algos.sequences import acted_steps, unroll
 from comarl.envs.base import require_jax
 from comarl.envs.wrappers import AutoReset
+from comarl.errors import ComarlError
 from comarl.experiments.build import build_driver, build_env
 from comarl.experiments.config import RunConfig
 from comarl.memory.base import Batch
@@ -128,8 +129,11 @@ def on_device(config: RunConfig) -> OnDevice:
     """The driver of a training that JAX runs from end to end.
 
     Raises:
-        ComarlError: if there is no such method or environment, or if Python steps the environment.
+        ComarlError: if there is no such method or environment, if Python steps the environment, or if it shall be on
+            several devices.
     """
+    if config.cpu_devices > 1:
+        raise ComarlError(f"cpu_devices={config.cpu_devices}: phases are measured on one device (leave it out)")
     driver = build_driver(config, require_jax(build_env(config)))
     assert isinstance(driver, OnDevice)
     return driver
