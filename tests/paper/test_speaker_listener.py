@@ -9,7 +9,7 @@ from comarl import evaluate, train
 
 pytestmark = pytest.mark.paper
 
-SEEDS, EPISODES = 3, 1000
+SEEDS, EPISODES = 10, 1000
 PUBLISHED = {"maddpg": (84.0, 0.133), "ddpg": (32.0, 0.456)}
 """The share of episodes that reach the target, in percent, and the mean distance from it."""
 
