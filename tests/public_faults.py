@@ -51,7 +51,7 @@ FAULTS = [
     Fault(
         "test_auto_reset_boundary_learned_across",
         "algos/sequences.py",
-        "jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(whole(mask.sum()), 1)",
+        "jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(mask.sum(), 1)",
         "jnp.mean(x)",
         "in the loss",
     ),
@@ -196,14 +196,14 @@ FAULTS = [
     Fault(
         "test_padding_in_reward_statistics",
         "algos/sequences.py",
-        "jnp.maximum(whole(mask.sum()), 1)",
+        "jnp.maximum(mask.sum(), 1)",
         "mask.size",
         "in the divisor",
     ),
     Fault(
         "test_padding_in_reward_statistics",
         "algos/qlearning.py",
-        "{name: masked_mean(x, ~before.last) for",
+        "{name: masked_mean(x, real) for",
         "{name: jnp.mean(x) for",
         "in what is reported",
     ),

@@ -164,7 +164,7 @@ def test_masks_missing_in_qtran_alt() -> None:
     agent = constant(3, 4).agent
     nets = Networks(agent, Spy())
     batch = four_transitions(avail=[[True, False]] * 5)
-    _, (metrics, _) = jax.jit(learner(0.0).loss)(nets, nets, uniform(batch))
+    _, (metrics, _, _) = jax.jit(learner(0.0).loss)(nets, nets, uniform(batch))
     assert metrics["given"] == MASKED
     np.testing.assert_allclose(metrics["y"], (1 + 1 + 1) / 3 + GAMMA * MASKED, rtol=1e-5)
     # And QTRAN-alt leaves them out of its least gap, which is that of the other action here: 3 - 0.
