@@ -12,6 +12,8 @@ import pytest
 from comarl.errors import ComarlError
 from comarl.experiments import backend
 from comarl.experiments.build import build_driver, build_env
+from comarl.experiments.checks import check
+from comarl.experiments.config import RunConfig
 from comarl.experiments.presets import resolve
 
 SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
@@ -99,3 +101,10 @@ def test_on_two_cpu_devices_a_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "2 None\n"
+
+
+def test_more_devices_than_there_is_work_for_are_refused() -> None:
+    """JAX would try to make as many as a slip of the finger asks for."""
+    check(RunConfig(seeds=2, num_envs=4, cpu_devices=8))
+    with pytest.raises(ComarlError, match="cpu_devices=9: seeds=2 with num_envs=4 have work for 8 at most"):
+        check(RunConfig(seeds=2, num_envs=4, cpu_devices=9))

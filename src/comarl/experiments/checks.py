@@ -29,6 +29,11 @@ def check(config: RunConfig) -> None:
     for name, value in positive.items():
         if not 0 < value < math.inf:
             raise ComarlError(f"{name}={value}: must be positive")
+    if config.cpu_devices > config.seeds * config.num_envs:
+        raise ComarlError(
+            f"cpu_devices={config.cpu_devices}: seeds={config.seeds} with num_envs={config.num_envs} have work for "
+            f"{config.seeds * config.num_envs} at most"
+        )
     if not 0 < learner.lr_decay <= 1:
         raise ComarlError(f"lr_decay={learner.lr_decay}: must be above 0 and at most 1")
     shares = ("gamma", "td_lambda", "target_tau", "epsilon_start", "epsilon_end", "priority_alpha", "priority_beta")

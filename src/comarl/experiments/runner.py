@@ -102,7 +102,7 @@ def _train(config: RunConfig, env: Env | Hosted, lock: FolderLock, progress: Pro
         note_session(folder, config, begun)
         with contextlib.closing(MetricsWriter(folder, tensorboard=config.tensorboard, reached=begun)) as writer:
             progress.say(f"compiling {config.method} on {config.env} …")
-            programs = _programs(config, driver, {seed: saved.state for seed, saved in found.items()})
+            programs = _programs(driver, config, seeds, {seed: saved.state for seed, saved in found.items()})
             progress.say(f"compiled in {programs.compile_seconds:.1f} s; {_starts(begun)}")
             session = _Session(config, driver, lock, writer, checkpoints, progress)
             before = max((saved.notes["train_seconds"] for saved in found.values()), default=0.0)
@@ -119,8 +119,7 @@ def _train(config: RunConfig, env: Env | Hosted, lock: FolderLock, progress: Pro
 Programs = Seeds | HostSeeds
 
 
-def _programs(config: RunConfig, driver: Driver, begin: Mapping[int, RunState]) -> Programs:
-    seeds = list(range(config.seed, config.seed + config.seeds))
+def _programs(driver: Driver, config: RunConfig, seeds: list[int], begin: Mapping[int, RunState]) -> Programs:
     if isinstance(driver, HostDriver):
         return HostSeeds(driver, seeds, begin)
     return Seeds(driver, seeds, begin, devices(config.cpu_devices))
