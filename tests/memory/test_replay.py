@@ -95,6 +95,36 @@ def test_draws_uniformly() -> None:
     assert np.abs(counts - 1000).max() < 120
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 6, 7])
+def test_a_batch_goes_evenly_through_the_environments(batch_size: int) -> None:
+    """Of each as many as can be, in their order; over many batches none is more likely than another."""
+    replay = make_replay(3, batch_size)
+    stored, batches = fill(replay, 3), 3000
+    draw = jax.jit(jax.vmap(lambda key: replay.draw(stored, jnp.asarray(2), jnp.asarray(0), key).where[1]))
+    env = np.asarray(draw(jax.random.split(KEY, batches)))
+    assert (np.diff(env, axis=1) >= 0).all()
+    counts = (env[..., None] == np.arange(B)).sum(1)
+    assert counts.min() >= batch_size // B - (batch_size % B > 0)
+    assert counts.max() <= -(-batch_size // B) + (batch_size % B > 0)
+    # Of 3000 counts that are one of four neighbouring numbers at most, means are within .03 of each other and to spare.
+    np.testing.assert_allclose(counts.mean(0), batch_size / B, atol=0.06)
+
+
+@pytest.mark.parametrize("part", [0, 2])
+def test_a_share_of_a_batch_is_in_the_same_share_of_the_data(part: int) -> None:
+    """Where devices have an environment each, all read what one would."""
+    replay = make_replay(3, 6, part)
+    stored = fill(replay, 4)
+    batch = jax.jit(replay.sample)(stored, 3, 0, KEY)
+    for env in range(B):
+        behind = lambda x, env=env: x[:, :, env : env + 1]  # noqa: E731
+        share: Any = jax.tree.map(behind, stored.data._replace(carry=None))
+        share = share._replace(carry=jax.tree.map(lambda x, env=env: x[:, env : env + 1], stored.data.carry))
+        own = replay.read(share, jax.tree.map(lambda x, env=env: x[2 * env : 2 * env + 2], batch.where))
+        np.testing.assert_array_equal(own.ts.obs, batch.trajectory.ts.obs[:, 2 * env : 2 * env + 2])
+        np.testing.assert_array_equal(own.carry["h"], batch.trajectory.carry["h"][2 * env : 2 * env + 2])
+
+
 def test_keys_decide_the_draw() -> None:
     replay = make_replay(3, batch_size=8)
     memory, sample = fill(replay, 3), jax.jit(replay.sample)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from comarl.algos.base import Update
-from comarl.memory.base import Batch, Memory, Stored
+from comarl.memory.base import Batch, Drawn, Memory, Stored
 from comarl.training.learner import Learner
 from comarl.types import TimeStep, Trajectory
 
@@ -60,13 +60,13 @@ LATEST = Memory(
     init=lambda example: Stored(example, jnp.zeros(())),
     add=lambda stored, x, iteration, key: stored._replace(data=x),
     # The weight is the priority, so that it is seen what the memory was told; ``where`` is the number of the draw.
-    sample=lambda stored, iteration, number, key: Batch(stored.data, stored.priority[None], number.astype(jnp.float32)),
+    draw=lambda stored, iteration, number, key: Drawn(number.astype(jnp.float32), stored.priority[None]),
+    read=lambda data, where: data,
     reprioritise=lambda priority, where, error: priority + 100 * where + error[0],
 )
 RANDOM = LATEST._replace(
-    sample=lambda stored, iteration, number, key: Batch(
-        jax.tree.map(lambda x: x + jax.random.uniform(key), stored.data), jnp.ones(1), number
-    )
+    draw=lambda stored, iteration, number, key: Drawn(jax.random.uniform(key), jnp.ones(1)),
+    read=lambda data, where: jax.tree.map(lambda x: x + where, data),
 )
 EMPTY = LATEST.init(trajectory(1))
 

@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from comarl.memory.base import Batch
+from comarl.types import Trajectory
 
 SHARE = "env"
 """The mesh's axis along which environments, and sequences that were collected in them, are shared out."""
@@ -52,7 +53,7 @@ def batch_gradient(loss: Loss, params: Any, given: Any, batch: Batch) -> tuple[A
         return gradient, (metrics, error)
 
     everywhere, own = PartitionSpec(), PartitionSpec(SHARE)
-    in_specs = (everywhere, everywhere, batch_specs(batch))
+    in_specs = (everywhere, everywhere, _of_specs(Batch, trajectory_specs(), own, everywhere))
     out_specs = (everywhere, (everywhere, own))
     shared = jax.shard_map(
         of_share, mesh=mesh, in_specs=in_specs, out_specs=out_specs, axis_names={SHARE}, check_vma=False
@@ -60,9 +61,12 @@ def batch_gradient(loss: Loss, params: Any, given: Any, batch: Batch) -> tuple[A
     return shared(params, given, batch)
 
 
-def batch_specs(batch: Batch) -> Any:
-    """How a batch is cut: along its sequences, which a carry and weights have in front, and all else behind time."""
-    front, behind = PartitionSpec(SHARE), PartitionSpec(None, SHARE)
-    trajectory: Any = batch.trajectory
-    cut = trajectory._replace(ts=behind, action=behind, carry=front, notes=behind)
-    return batch._replace(trajectory=cut, weight=front, where=PartitionSpec())
+def trajectory_specs(*axes: None) -> Any:
+    """How trajectories are cut: along ``B``, which a carry has in front and all else behind time; behind ``axes``."""
+    front, behind = PartitionSpec(*axes, SHARE), PartitionSpec(*axes, None, SHARE)
+    return _of_specs(Trajectory, behind, behind, front, behind)
+
+
+def _of_specs(kind: Any, *specs: Any) -> Any:
+    """One with specifications in place of arrays."""
+    return kind(*specs)

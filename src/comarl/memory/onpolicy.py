@@ -1,12 +1,12 @@
 """No memory beyond the iteration: what was just collected, in shuffled minibatches of sequences."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from comarl.memory.base import Batch, Memory, Stored, keep_priority
+from comarl.memory.base import Drawn, Memory, Stored, keep_priority
 from comarl.types import Trajectory
 
 
@@ -48,12 +48,15 @@ def make_onpolicy(epochs: int, minibatches: int) -> Memory:
         order = permute(jax.random.split(key, epochs)).reshape(stored.data.order.shape)
         return stored._replace(data=Shuffled(trajectory, order.astype(jnp.int32)))
 
-    def sample(stored: Stored, iteration: Int[Array, ""], number: Int[Array, ""], key: PRNGKeyArray) -> Batch:
+    def draw(stored: Stored, iteration: Int[Array, ""], number: Int[Array, ""], key: PRNGKeyArray) -> Drawn:
         del iteration, key
         env = stored.data.order[number]
-        whole = stored.data.trajectory
-        sequences = jax.tree.map(lambda x: x[:, env], whole._replace(carry=None))
-        sequences = sequences._replace(carry=jax.tree.map(lambda x: x[env], whole.carry))
-        return Batch(sequences, jnp.ones(env.shape), ())
+        return Drawn(env, jnp.ones(env.shape))
 
-    return Memory(init, add, sample, keep_priority)
+    return Memory(init, add, draw, _read, keep_priority)
+
+
+def _read(data: Shuffled, env: Int[Array, " batch"]) -> Trajectory:
+    whole = data.trajectory
+    sequences: Any = jax.tree.map(lambda x: x[:, env], whole._replace(carry=None))
+    return sequences._replace(carry=jax.tree.map(lambda x: x[env], whole.carry))

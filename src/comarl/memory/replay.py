@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from comarl.memory.base import Batch, Memory, Stored, keep_priority
+from comarl.memory.base import Drawn, Memory, Stored, keep_priority
 from comarl.types import Trajectory
 
 Where = tuple[Int[Array, " batch"], Int[Array, " batch"]]
@@ -21,6 +21,10 @@ Where = tuple[Int[Array, " batch"], Int[Array, " batch"]]
 
 def make_replay(blocks: int, batch_size: int, part: int = 0) -> Memory:
     """A replay of the last ``blocks`` iterations that draws ``batch_size`` sequences uniformly, with replacement.
+
+    Each is as likely as any other, but a batch has equally many of each environment, or as nearly as can be: the
+    environments are cut into ``batch_size`` equal parts with one draw in each. So devices that have some of the
+    environments each can read their part of a batch without asking the others.
 
     Args:
         blocks: iterations kept; each holds ``B`` sequences of ``T`` transitions.
@@ -42,19 +46,21 @@ def make_replay(blocks: int, batch_size: int, part: int = 0) -> Memory:
         del key
         return stored._replace(data=_write(stored.data, trajectory, iteration % blocks))
 
-    def sample(stored: Stored, iteration: Int[Array, ""], number: Int[Array, ""], key: PRNGKeyArray) -> Batch:
+    def draw(stored: Stored, iteration: Int[Array, ""], number: Int[Array, ""], key: PRNGKeyArray) -> Drawn:
         del number
         block_key, env_key = jax.random.split(key)
         filled = jnp.minimum(iteration + 1, blocks)
         block = jax.random.randint(block_key, (batch_size,), 0, filled)
         steps, envs = stored.data.action.shape[1:3]
-        env = jax.random.randint(env_key, (batch_size,), 0, envs)
-        if not part:
-            return Batch(_read(stored.data, (block, env)), jnp.ones(batch_size), ())
+        # Of the numbers below batch_size * envs, of which each environment has batch_size, one in each part of envs.
+        env = (jnp.arange(batch_size) * envs + jax.random.randint(env_key, (batch_size,), 0, envs)) // batch_size
         start = jax.random.randint(jax.random.fold_in(key, 0), (batch_size,), 0, steps - part + 1)
-        return Batch(_read_part(stored.data, (block, env), start, part), jnp.ones(batch_size), ())
+        return Drawn((block, env, start) if part else (block, env), jnp.ones(batch_size))
 
-    return Memory(init, add, sample, keep_priority, ahead=True)
+    def read_part(data: Trajectory, where: tuple[Array, Array, Array]) -> Trajectory:
+        return _read_part(data, where, part)
+
+    return Memory(init, add, draw, read_part if part else _read, keep_priority, ahead=True, by_environment=True)
 
 
 class Priorities(NamedTuple):
@@ -103,7 +109,7 @@ def make_prioritised(blocks: int, batch_size: int, alpha: float, beta: optax.Sch
         priority = jax.lax.dynamic_update_index_in_dim(stored.priority.of, new, slot, axis=0)
         return Stored(_write(stored.data, trajectory, slot), stored.priority._replace(of=priority))
 
-    def sample(stored: Stored, iteration: Int[Array, ""], number: Int[Array, ""], key: PRNGKeyArray) -> Batch:
+    def draw(stored: Stored, iteration: Int[Array, ""], number: Int[Array, ""], key: PRNGKeyArray) -> Drawn:
         del number
         envs = stored.priority.of.shape[1]
         count = jnp.minimum(iteration + 1, blocks) * envs
@@ -116,14 +122,13 @@ def make_prioritised(blocks: int, batch_size: int, alpha: float, beta: optax.Sch
         found = jnp.minimum(found, count - 1).astype(jnp.int32)  # rounding may carry a draw to the very end
         # (n P)^-β up to a factor that the division by the largest takes away.
         weight = share[found] ** -jnp.asarray(beta(iteration))
-        where = (found // envs, found % envs)
-        return Batch(_read(stored.data, where), weight / weight.max(), where)
+        return Drawn((found // envs, found % envs), weight / weight.max())
 
     def reprioritise(priority: Priorities, where: Where, error: Float[Array, " batch"]) -> Priorities:
         new = error + SMALLEST_PRIORITY
         return Priorities(priority.of.at[where].set(new), jnp.maximum(priority.largest, new.max()))
 
-    return Memory(init, add, sample, reprioritise)
+    return Memory(init, add, draw, _read, reprioritise)
 
 
 MAX_SHARE = 0.9
@@ -152,13 +157,15 @@ def _write(ring: Trajectory, trajectory: Trajectory, slot: Int[Array, ""]) -> Tr
 
 def _read(ring: Trajectory, where: Where) -> Trajectory:
     block, env = where
+    env = env % ring.action.shape[2]  # of a share of the environments, whose first has the number 0 here
     # A carry has no time axis: [blocks, B, ...] against [blocks, T + 1, B, ...].
     sequences: Any = jax.tree.map(lambda x: x[block, :, env].swapaxes(0, 1), ring._replace(carry=None))
     return sequences._replace(carry=jax.tree.map(lambda x: x[block, env], ring.carry))
 
 
-def _read_part(ring: Trajectory, where: Where, start: Int[Array, " batch"], steps: int) -> Trajectory:
-    block, env = where
+def _read_part(ring: Trajectory, where: tuple[Array, Array, Array], steps: int) -> Trajectory:
+    block, env, start = where
+    env = env % ring.action.shape[2]
     time = start[None] + jnp.arange(steps + 1)[:, None]
     at = (jnp.broadcast_to(block, time.shape), time, jnp.broadcast_to(env, time.shape))
     done = jax.tree.map(lambda i: i[:-1], at)

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from comarl.algos.shares import SHARE, batch_specs
-from comarl.memory.base import Batch
+from comarl.algos.shares import SHARE, trajectory_specs
 from comarl.training.ondevice import OnDevice
+from comarl.types import Trajectory
 
 SEED, ENV = "seed", SHARE
 """The mesh's axes."""
@@ -99,11 +99,15 @@ def _sharing_batches(driver: OnDevice, devices: int) -> OnDevice:
     """The same driver, which has each device learn from sequences of its own."""
     memory = driver.learner.memory
 
-    def sample(*args: Any) -> Batch:
-        batch = memory.sample(*args)
-        if batch.weight.shape[0] % devices:
-            return batch
-        return jax.lax.with_sharding_constraint(batch, batch_specs(batch))
+    def read(data: Any, where: Any) -> Trajectory:
+        if jax.tree.leaves(where)[0].size % devices:
+            return memory.read(data, where)
+        own, mesh = trajectory_specs(), jax.sharding.get_abstract_mesh()
+        if not memory.by_environment:
+            return jax.lax.with_sharding_constraint(memory.read(data, where), own)
+        in_specs = (trajectory_specs(None), PartitionSpec(ENV))
+        options: Any = {"mesh": mesh, "axis_names": {ENV}, "check_vma": False}
+        return jax.shard_map(memory.read, in_specs=in_specs, out_specs=own, **options)(data, where)
 
-    learner = dataclasses.replace(driver.learner, memory=memory._replace(sample=sample))
+    learner = dataclasses.replace(driver.learner, memory=memory._replace(read=read))
     return dataclasses.replace(driver, learner=learner)
