@@ -272,10 +272,12 @@ def _gru_backward(saved: Any, d_out: Array) -> tuple[Array, Array, Array, Array,
         return _cleared(d_prev, first), d_h
 
     d_h0, d_h = jax.lax.scan(step, jnp.zeros_like(h[0]), (d_out, first, z, *slopes), reverse=True)
-    h_rows = h.reshape(-1, h.shape[-1])
     d_r, d_z, d_hn = (d_h * slope for slope in slopes)
-    d_weight = jnp.concatenate([h_rows.T @ d.reshape(h_rows.shape) for d in (d_r, d_z, d_hn)], axis=-1)
-    d_bias = d_hn.reshape(h_rows.shape).sum(0)
+    h_rows, *d_rows = (x.reshape(-1, x.shape[-1]) for x in (h, d_r, d_z, d_hn))
+    # Transposed once and kept so: XLA's CPU backend would pack it anew for each of the three products.
+    h_columns = jax.lax.optimization_barrier(h_rows.T)
+    d_weight = jnp.concatenate([h_columns @ d for d in d_rows], axis=-1)
+    d_bias = d_rows[-1].sum(0)
     return d_weight, d_bias, d_h0, jnp.concatenate([d_r, d_z, d_h * n_slope], axis=-1), None
 
 
