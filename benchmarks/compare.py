@@ -53,6 +53,9 @@ class Comparison:
         return method, self.settings | more
 
 
+TRANSITIONS = {
+    name: SPEAKER[name] for name in ("straight_through", "lr", "lr_decay", "replay_part", "batch_size", "updates")
+}
 COMPARISONS = {
     "switch": Comparison(FACTORISED, ("switch/2",), SWITCH),
     "checkers": Comparison(FACTORISED, ("checkers",), CHECKERS),
@@ -81,16 +84,16 @@ COMPARISONS = {
         {"steps": 300_000, "length": 26, "gamma": 0.9, "team_reward": "sum", "eval_every": 50_000},
         seeds=5,
     ),
-    # All without memory and with the same γ. What learns from replayed actor and critic has the transitions of MADDPG's
-    # preset in common, the others their own learner's way.
+    # All without memory, with the same γ and width. What learns from replayed actor and critic has the transitions and
+    # rates of MADDPG's preset in common, the others their own learner's way.
     "speaker": Comparison(
         (*FACTORISED, *POLICIES, "maddpg-inferring"),
         ("mpe/simple_speaker_listener",),
-        {"cell": "mlp", **{name: SPEAKER[name] for name in ("steps", "gamma", "eval_every")}},
+        {"cell": "mlp", "steps": 900_000, "gamma": 0.5, "eval_every": 100_000},
         seeds=5,
         variants={
-            **{name: (name, SPEAKER) for name in ("maddpg", "ddpg", "facmac", "maac")},
-            "maddpg-inferring": ("maddpg", SPEAKER | {"infer_policies": True}),
+            **{name: (name, TRANSITIONS) for name in ("maddpg", "ddpg", "facmac", "maac")},
+            "maddpg-inferring": ("maddpg", TRANSITIONS | {"infer_policies": True}),
         },
     ),
 }

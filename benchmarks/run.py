@@ -31,7 +31,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "mpe/simple_spread",
         {**SPREAD, "updates": 1, "team_reward": "sum"},
     ),
-    "QMIX, smax/3m (preset)": ("qmix", "smax/3m", {}),
+    "QMIX, smax/3m (GRU 64)": ("qmix", "smax/3m", {"cell": "gru"}),
     "MAPPO, smax/3m (preset)": ("mappo", "smax/3m", {}),
     "MADDPG, simple_spread (the paper's settings)": ("maddpg", "mpe/simple_spread", {}),
 }
