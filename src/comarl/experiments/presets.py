@@ -238,8 +238,8 @@ PRESETS: dict[tuple[str, str, str], Preset] = {
     ("ddpg", "mpe/simple_speaker_listener", "replay"): Preset(
         SPEAKER,
         HERE,
-        "with γ .5 and 64 units: target reached in 1.7% of 1000 episodes (seeds 0-2: 2.2, 1.0, 2.0; published 32.0), "
-        "return -21.2 per agent, after 900k steps; random 1.1%, -42.3",
+        "target reached in 2.0% of 1000 episodes (seeds 0-2: 1.2, 2.1, 2.6; published 32.0), return -20.4 per "
+        "agent, after 900k steps; random 1.1%, -42.3",
     ),
     ("vdn", "lbforaging/Foraging-8x8-2p-2f-coop-v3", "replay"): Preset(
         PYTHON_FORAGING, HERE, "team return 1.00 (seeds 0-2: 1.00, 1.00, 1.00) after 903k steps; random .00"
