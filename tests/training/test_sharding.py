@@ -1,13 +1,16 @@
 """How devices are shared out; what comes of it is tested in test_seeds.py."""
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import jax
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from comarl.training import sharding
 from comarl.training.seeds import SEED_AXES
-from comarl.training.sharding import _specs, _table  # pyright: ignore[reportPrivateUsage]
+from comarl.training.sharding import _specs, _table, cores_that_meet  # pyright: ignore[reportPrivateUsage]
 from tests.probes import Lottery, standard_driver
 
 
@@ -39,3 +42,17 @@ def test_what_belongs_to_an_environment_is_cut_and_nothing_else() -> None:
     kept = cast("list[PartitionSpec]", jax.tree.leaves(specs.learner, is_leaf=lambda x: isinstance(x, PartitionSpec)))
     assert kept
     assert not any("env" in spec for spec in kept)
+
+
+@pytest.mark.parametrize(
+    ("platform", "shares", "devices", "kept"),
+    [("cpu", 4, 4, 4), ("cpu", 2, 4, 4), ("cpu", 1, 4, 0), ("cpu", 2, 2, 0), ("cpu", 4, 8, 4), ("gpu", 4, 4, 0)],
+)
+def test_cores_are_kept_awake_where_each_is_a_device_that_waits_for_others(
+    platform: str, shares: int, devices: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On four cores; ``shares`` is how many devices have a seed in common."""
+    monkeypatch.setattr(sharding, "cores", lambda: 4)
+    table = np.full(devices, SimpleNamespace(platform=platform))
+    mesh = SimpleNamespace(shape={"seed": devices // shares, "env": shares}, devices=table, size=devices)
+    assert cores_that_meet({"learner": SimpleNamespace(mesh=mesh)}) == kept

@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from comarl.garbage import uncollected
+from comarl.training.awake import awake
 from comarl.training.copies import Copies
 from comarl.training.ondevice import ChunkLog, OnDevice, RunState
-from comarl.training.sharding import spread
+from comarl.training.sharding import cores_that_meet, spread
 
 SEED_AXES = cast(Any, RunState)(learner=0, memory=0, actors=0, iteration=None, seed=0)
 """The iteration is the same for all seeds: not mapping it keeps the replay's writes in place."""
@@ -93,6 +94,7 @@ class Seeds:
         jitted = jax.jit(chunk, in_shardings=before, out_shardings=after, donate_argnums=0)
         self._chunk = jitted.lower(shapes).compile()
         jax.block_until_ready(self._states)
+        self._kept_awake = cores_that_meet(self._layout) if self._mapped else 0
         self.compile_seconds = time.perf_counter() - start
 
     def _begin(self, init: Callable[..., RunState], group: list[int], begin: Mapping[int, RunState]) -> RunState:
@@ -114,7 +116,8 @@ class Seeds:
     def run(self, chunks: int, decide: Decide = lambda seed, number: Then.GO_ON) -> Iterator[Chunk]:
         """Move every seed on until it has done so many chunks, or is told to stop; each chunk as it is finished."""
         if self._mapped:
-            yield from self._run_mapped(chunks, decide)
+            with awake(self._kept_awake):
+                yield from self._run_mapped(chunks, decide)
         else:
             yield from self._run_side_by_side(chunks, decide)
 

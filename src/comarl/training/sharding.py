@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from comarl.algos.shares import SHARE, trajectory_specs
+from comarl.training.awake import cores
 from comarl.training.ondevice import OnDevice
 from comarl.types import Trajectory
 
@@ -50,6 +51,17 @@ def spread(
         jax.shard_map(chunk, in_specs=(manual,), out_specs=(manual, own), **options),
         jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs),
     )
+
+
+def cores_that_meet(layout: Any) -> int:
+    """How many cores to keep awake (:mod:`comarl.training.awake`) where states lie like this.
+
+    All of them where each is a device and several have a seed in common; on more cores than devices, what keeps cores
+    awake would be where nobody waits.
+    """
+    mesh = jax.tree.leaves(layout)[0].mesh
+    waiting = mesh.shape[ENV] > 1 and mesh.devices.flat[0].platform == "cpu" and mesh.size >= cores()
+    return cores() if waiting else 0
 
 
 def _alone(f: Callable[[Any], Any], in_axes: Any, out_axes: Any) -> Callable[[Any], Any]:
