@@ -1,7 +1,6 @@
 """Where the time of a method goes: its phases, one by one, beside the operations each needs and the machine's peak."""
 
 import math
-import os
 import platform
 import resource
 import statistics
@@ -32,6 +31,7 @@ from comarl.experiments.config import RunConfig
 from comarl.memory.base import Batch
 from comarl.mixers.base import AbstractMixer, Joint
 from comarl.nets.agents import Agent, Utilities
+from comarl.training.awake import cores
 from comarl.training.evaluate import evaluation_keys, play
 from comarl.training.ondevice import Actors, OnDevice, RunState
 from comarl.types import Action, Trajectory
@@ -343,10 +343,9 @@ def short(value: float) -> str:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on; cores are those that this process may use."""
-    may_use = getattr(os, "sched_getaffinity", None)  # Linux has it
     return {
         "cpu": platform.processor() or platform.machine(),
-        "cores": len(may_use(0)) if may_use else os.cpu_count(),
+        "cores": cores(),
         "backend": jax.default_backend(),
         "jax": jax.__version__,
     }
