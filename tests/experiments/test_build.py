@@ -1,7 +1,7 @@
 """From a configuration to what runs: optimisers against their formulas written out, sizes, and who gets which mixer."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -121,10 +121,22 @@ def test_rmsprop_keeps_epsilon_outside_the_root() -> None:
     np.testing.assert_allclose(change, -1e-4 / (1e-5 + 1e-5), rtol=1e-4)
 
 
-@pytest.mark.parametrize(("decay", "left"), [(1.0, [1, 1, 1]), (0.01, [1, 0.1, 0.01])])
-def test_learning_rate_falls_exponentially_over_the_updates(decay: float, left: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("schedule", "decay", "left"),
+    [
+        ("exponential", 1.0, [1, 1, 1]),
+        ("exponential", 0.01, [1, 0.1, 0.01]),
+        ("linear", 1.0, [1, 1, 1]),
+        ("linear", 0.2, [1, 0.6, 0.2]),
+        ("linear", 0.0, [1, 0.5, 0]),
+    ],
+)
+def test_learning_rate_falls_over_the_updates(
+    schedule: Literal["exponential", "linear"], decay: float, left: list[float]
+) -> None:
     """With a constant gradient each step of Adam is the learning rate itself."""
-    optimiser = build_optimiser(LearnerConfig(optimiser="adam", lr=0.5, lr_decay=decay), updates=10)
+    config = LearnerConfig(optimiser="adam", lr=0.5, lr_decay=decay, lr_schedule=schedule)
+    optimiser = build_optimiser(config, updates=10)
     state = optimiser.init(jnp.asarray(0.0))
     changes = []
     for _ in range(11):
@@ -205,6 +217,17 @@ def widths(net: Any) -> list[tuple[int, ...]]:
 def test_settings_of_qmix_arrive() -> None:
     assert widths(mixer_of("qmix", embed=5, hyper_hidden=7).w1) == [(3, 7), (7, 2 * 5)]
     assert widths(mixer_of("qmix", embed=5, hyper_layers=1).w1) == [(3, 2 * 5)]
+
+
+@pytest.mark.parametrize("method", ["qmix", "qtran-base", "ow-qmix"])
+def test_mixers_begin_as_small_as_asked(method: str) -> None:
+    usual, small = (
+        jax.tree.leaves(build_mixer(with_settings(RunConfig(method=method), {"mixer_scale": x}), Lottery().spec, KEY))
+        for x in (1.0, 0.1)
+    )
+    assert len(usual) > 2
+    for large, little in zip(usual, small, strict=True):
+        np.testing.assert_allclose(little, 0.1 * large, rtol=1e-6)
 
 
 def test_settings_of_qplex_arrive() -> None:

@@ -80,6 +80,7 @@ def test_defaults_are_accepted() -> None:
                 "sub_policies",
             )
         ],
+        ({"mixer_scale": 0.0}, "mixer_scale=0.0: must be positive"),
         ({"lr": -1.0}, "lr=-1.0: must be positive"),
         ({"lr": math.nan}, "lr=nan: must be positive"),
         ({"lr": math.inf}, "lr=inf: must be positive"),
@@ -131,8 +132,9 @@ def test_defaults_are_accepted() -> None:
         ({"logit_penalty": -1e-3}, "logit_penalty=-0.001: must not be negative, and finite"),
         ({"opt_weight": math.inf}, "opt_weight=inf: must not be negative, and finite"),
         ({"nopt_weight": -1.0}, "nopt_weight=-1.0: must not be negative, and finite"),
-        ({"lr_decay": 0.0}, "lr_decay=0.0: must be above 0 and at most 1"),
-        ({"lr_decay": 1.5}, "lr_decay=1.5: must be above 0 and at most 1"),
+        ({"lr_decay": 0.0}, "lr_decay=0.0: an exponential never comes to nothing (use --lr-schedule linear)"),
+        ({"lr_decay": 1.5}, "lr_decay=1.5: must lie between 0 and 1"),
+        ({"lr_decay": -0.1, "lr_schedule": "linear"}, "lr_decay=-0.1: must lie between 0 and 1"),
         ({"steps": 5000}, "learning_starts=5000 is not below steps=5000: nothing would be learned"),
     ],
 )  # fmt: skip

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import jax
 import optax
@@ -50,6 +50,7 @@ from comarl.training.ondevice import OnDevice
 from comarl.types import EnvSpec
 
 Driver = OnDevice | HostDriver
+_Mixer = TypeVar("_Mixer", bound=AbstractMixer)
 
 
 def build_env(config: RunConfig) -> Env | Hosted:
@@ -71,7 +72,15 @@ def build_env(config: RunConfig) -> Env | Hosted:
 
 
 def build_mixer(config: RunConfig, spec: EnvSpec, key: PRNGKeyArray) -> AbstractMixer:
-    """The mixer of the configured method."""
+    """The mixer of the configured method, with its initial parameters times ``mixer_scale``."""
+    return _scaled(_build_mixer(config, spec, key), config.mixer.mixer_scale)
+
+
+def _scaled(mixer: _Mixer, by: float) -> _Mixer:
+    return jax.tree.map(lambda x: by * x, mixer)
+
+
+def _build_mixer(config: RunConfig, spec: EnvSpec, key: PRNGKeyArray) -> AbstractMixer:
     n, s, mixer = spec.num_agents, spec.state_dim, config.mixer
     match config.method:
         case "iql" | "joint":
@@ -155,15 +164,22 @@ def _build_joint_value(config: RunConfig, spec: EnvSpec, key: PRNGKeyArray) -> J
 
 def build_optimiser(config: LearnerConfig, updates: int = 1) -> optax.GradientTransformation:
     """Clipping by global norm, then the optimiser, whose learning rate falls over so many updates."""
-    lr = config.lr
-    if config.lr_decay < 1:
-        lr = optax.exponential_decay(config.lr, transition_steps=updates, decay_rate=config.lr_decay)
+    lr = build_lr(config, updates)
     rules = {
         "adam": optax.adam(lr),
         "radam": optax.radam(lr),
         "rmsprop": optax.rmsprop(lr, decay=0.99, eps=1e-5, eps_in_sqrt=False),  # PyTorch's: ε outside the root
     }
     return as_vector(optax.chain(optax.clip_by_global_norm(config.grad_clip), rules[config.optimiser]))
+
+
+def build_lr(config: LearnerConfig, updates: int) -> optax.ScalarOrSchedule:
+    """The learning rate, or what it is after a number of updates of so many."""
+    if config.lr_decay == 1:
+        return config.lr
+    if config.lr_schedule == "linear":
+        return optax.linear_schedule(config.lr, config.lr_decay * config.lr, transition_steps=updates)
+    return optax.exponential_decay(config.lr, transition_steps=updates, decay_rate=config.lr_decay)
 
 
 def updates_per_iteration(config: RunConfig) -> int:
@@ -288,7 +304,9 @@ def build_maddpg(config: RunConfig, spec: EnvSpec) -> MADDPG:
         critic_key, mixer_key = jax.random.split(key)
         sees = policy.critic_sees if config.method == "maddpg" else "own"
         critic = ActionCritic(spec, key=critic_key, sees=sees, hidden=agent.hidden, sharing=agent.sharing)
-        return FactoredCritic(critic, _build_qmix(config.mixer, spec, mixer_key)) if facmac else critic
+        if not facmac:
+            return critic
+        return FactoredCritic(critic, _scaled(_build_qmix(config.mixer, spec, mixer_key), config.mixer.mixer_scale))
 
     def make_critics(key: PRNGKeyArray) -> tuple[Any, ...]:
         return tuple(map(make_critic, jax.random.split(key, 1 + policy.twin)))

@@ -23,7 +23,8 @@ def check(config: RunConfig) -> None:
         n: getattr(learner, n) for n in ("n_step", "buffer_steps", "batch_size", "updates", "epochs", "minibatches")
     }
     positive |= {"hidden": config.agent.hidden, "embed": config.mixer.embed}
-    positive |= {n: getattr(config.mixer, n) for n in ("hyper_hidden", "kernels", "heads", "joint_hidden")}
+    positive |= {n: getattr(config.mixer, n) for n in ("hyper_hidden", "mixer_scale", "kernels", "heads")}
+    positive |= {"joint_hidden": config.mixer.joint_hidden}
     positive |= {n: getattr(config.policy, n) for n in ("clip", "gumbel_temperature", "critic_hidden", "critic_heads")}
     positive |= {"sub_policies": config.policy.sub_policies}
     for name, value in positive.items():
@@ -34,8 +35,10 @@ def check(config: RunConfig) -> None:
             f"cpu_devices={config.cpu_devices}: seeds={config.seeds} with num_envs={config.num_envs} have work for "
             f"{config.seeds * config.num_envs} at most"
         )
-    if not 0 < learner.lr_decay <= 1:
-        raise ComarlError(f"lr_decay={learner.lr_decay}: must be above 0 and at most 1")
+    if not 0 <= learner.lr_decay <= 1:
+        raise ComarlError(f"lr_decay={learner.lr_decay}: must lie between 0 and 1")
+    if learner.lr_decay == 0 and learner.lr_schedule == "exponential":
+        raise ComarlError("lr_decay=0.0: an exponential never comes to nothing (use --lr-schedule linear)")
     shares = ("gamma", "td_lambda", "target_tau", "epsilon_start", "epsilon_end", "priority_alpha", "priority_beta")
     for name in shares:
         if not 0 <= getattr(learner, name) <= 1:

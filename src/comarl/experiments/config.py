@@ -43,6 +43,8 @@ class MixerConfig:
     """Layers of each of QMIX's hypernetworks: 1 as in the ICML paper, 2 as in JMLR and PyMARL."""
     hyper_hidden: int = 64
     """Hidden width of a hypernetwork of more than one layer (Qatten: of queries and head weights)."""
+    mixer_scale: float = 1.0
+    """What the mixer's initial parameters are multiplied by."""
     kernels: int = 4
     """QPLEX: how many products make λ."""
     kernel_layers: Literal[1, 2, 3] = 1
@@ -83,7 +85,9 @@ class LearnerConfig:
     lr: float = 5e-4
     """Learning rate."""
     lr_decay: float = 1.0
-    """What is left of the learning rate at the end of training; it falls exponentially, 1 keeps it."""
+    """What is left of the learning rate at the end of training; 1 keeps it."""
+    lr_schedule: Literal["exponential", "linear"] = "exponential"
+    """How the learning rate falls to what --lr-decay leaves of it."""
     grad_clip: float = 10.0
     """The gradient's global norm is clipped to this."""
     gamma: float = 0.99
