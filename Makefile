@@ -8,7 +8,7 @@ READY := .venv/ready-$(HERE)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-bits test-paper test-faults fuzz bench bench-scaling bench-peers results compare
+.PHONY: help install demo test test-bits test-paper test-faults fuzz bench bench-scaling bench-peers bench-return results compare
 .PHONY: lint format lock clean
 
 help: ## show this list
@@ -53,6 +53,9 @@ bench-scaling: $(READY) ## how time grows with agents, environments, steps, widt
 
 bench-peers: $(READY) ## speed beside other libraries, in environments of their own (METHODS="qmix vdn iql mappo"): docs/speed.md
 	$(BIN)/python benchmarks/peers/run.py $(METHODS)
+
+bench-return: $(READY) ## time to the return of JaxMARL's QMIX on simple_spread (COMARL_JAXMARL=PATH): docs/speed.md
+	$(BIN)/python benchmarks/peers/time_to_return.py
 
 lint: $(READY) ## ruff and pyright
 	$(BIN)/ruff check

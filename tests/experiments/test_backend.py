@@ -79,7 +79,7 @@ from comarl import resume, train
 from comarl.experiments.reproduce import first_difference
 
 few = dict(num_envs=4, length=8, batch_size=4, updates=1, learning_starts=32, eval_every=64, eval_episodes=2)
-few |= dict(cell="mlp", hidden=8, cpu_devices=2)
+few |= dict(cell="mlp", hidden=8, lr_decay=1.0, cpu_devices=2)
 whole, parts = (Path(sys.argv[1]) / name for name in ("whole", "parts"))
 train("vdn", env="mpe/simple_spread", steps=192, run=whole, **few)
 train("vdn", env="mpe/simple_spread", steps=128, run=parts, **few)

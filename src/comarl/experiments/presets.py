@@ -52,10 +52,12 @@ PPO_SMAX = {
 # One-step targets that move a little in each update take a large learning rate, which has to fall to nothing, and in a
 # line; QMIX needs a mixer that begins near 0 for it (docs/tuning.md).
 SPREAD = {
-    "steps": 400_000,
+    "steps": 499_200,  # ten evaluations
     "num_envs": 8,
     "length": 26,
     "cell": "mlp",
+    "last_action": False,
+    "hyper_hidden": 128,
     "gamma": 0.9,
     "team_reward": "sum",
     "td_lambda": 0.0,
@@ -63,13 +65,14 @@ SPREAD = {
     "target_tau": 0.02,
     "optimiser": "radam",
     "lr": 0.01,
+    "grad_clip": 25.0,
     "lr_decay": 0.0,
     "lr_schedule": "linear",
     "mixer_scale": 0.1,
     "epsilon_steps": 100_000,
     "batch_size": 16,
     "updates": 2,
-    "eval_every": 40_000,
+    "eval_every": 49_920,
 }
 MPE2 = {
     "steps": 200_000,

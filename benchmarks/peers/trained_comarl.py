@@ -1,0 +1,42 @@
+"""A whole training of ours on simple_spread: ``python trained_comarl.py SEED START``, started by ``time_to_return.py``.
+
+The preset of QMIX, each core a CPU device. ``START`` is the machine's monotonic clock at the start of the process.
+Prints the returns of the tests on the way and the seconds from the start to each of them.
+"""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from comarl.experiments.backend import devices, prepare
+from comarl.experiments.build import build_driver, build_env
+from comarl.experiments.presets import resolve
+from comarl.training.ondevice import OnDevice
+from comarl.training.seeds import Seeds
+
+SETTINGS: dict[str, Any] = {"cpu_devices": os.cpu_count() or 1, "eval_every": 24_960, "eval_episodes": 512}
+"""Beside those of the preset."""
+
+
+def main(seed: int, start: float) -> None:
+    """Train and print JSON."""
+    prepare()
+    cores = devices(SETTINGS["cpu_devices"])
+    config = resolve("qmix", "mpe/simple_spread", SETTINGS)
+    driver = build_driver(config, build_env(config))
+    assert isinstance(driver, OnDevice)
+    seeds = Seeds(driver, [seed], devices=cores)
+    tests = []
+    for chunk in seeds.run(-(-config.steps // (driver.iterations * driver.steps_per_iteration))):
+        tested = float(np.asarray(chunk.log.evaluation.returns).sum(-1).mean())
+        steps = (chunk.number + 1) * driver.iterations * driver.steps_per_iteration
+        tests.append({"steps": steps, "return": tested, "seconds": time.monotonic() - start})
+    print(json.dumps({"compile": seeds.compile_seconds, "tests": tests}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]))
