@@ -56,6 +56,7 @@ MEETINGS = {
         "mpe/simple_tag",
         {"steps": 249_600, "length": 26, "eval_every": 24_960},
         {"single": {"sub_policies": 1}, "ensemble": {"sub_policies": 2}},
+        seeds=10,
     ),
 }
 
