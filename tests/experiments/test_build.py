@@ -230,6 +230,17 @@ def test_mixers_begin_as_small_as_asked(method: str) -> None:
         np.testing.assert_allclose(little, 0.1 * large, rtol=1e-6)
 
 
+def test_the_mixer_of_facmac_begins_small_and_its_critics_as_always() -> None:
+    def critic(scale: float) -> Any:
+        config = with_settings(resolve("facmac", "two-step", {}), {"mixer_scale": scale})
+        algorithm: Any = build_algorithm(config, Lottery().spec)
+        return algorithm.init(KEY).online.critic[0]
+
+    usual, small = critic(1.0), critic(0.1)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, usual.own, small.own))
+    assert jax.tree.all(jax.tree.map(lambda x, y: jnp.allclose(0.1 * x, y), usual.mixer, small.mixer))
+
+
 def test_settings_of_qplex_arrive() -> None:
     mixer = mixer_of("qplex", kernels=5, kernel_layers=3, hyper_hidden=7, stop_gradient=False)
     assert not mixer.stop_gradient

@@ -240,10 +240,10 @@ PRESETS: dict[tuple[str, str, str], Preset] = {
         "wins 66% of 256 battles (seeds 0-2: 67, 66, 65) after 1M steps; heuristic 52, random 0",
     ),
     ("vdn", "mpe/simple_spread", "replay"): Preset(
-        SPREAD, HERE, "team return -59.6 (seeds 0-2: -58.4, -60.6, -59.8) after 659k steps; random -83.1"
+        SPREAD, HERE, "team return -51.7 (seeds 0-9: -47.8 to -53.7) after 499k steps; random -83.1"
     ),
     ("qmix", "mpe/simple_spread", "replay"): Preset(
-        SPREAD, HERE, "team return -62.0 (seeds 0-2: -64.7, -54.5, -66.7) after 659k steps; random -83.1"
+        SPREAD, HERE, "team return -51.6 (seeds 0-9: -48.8 to -53.7) after 499k steps; random -83.1"
     ),
     ("maddpg", "mpe/simple_speaker_listener", "replay"): Preset(
         SPEAKER,
