@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "learning.json"
 MARK = "results: made by 'make results'"
 SEEDS = 3
-FAMILIES = ("smax", "mpe", "mpe2", "lbf", "lbforaging", "switch", "checkers")
+FAMILIES = ("smax", "mpe", "mpe-continuous", "mpe2", "lbf", "lbforaging", "switch", "checkers")
 SOLVED = 0.8
 """The win rate that ``seconds_to_solve`` is the time to."""
 
