@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -87,13 +88,14 @@ class Seeds:
             init, chunk, self._layout = spread(driver, SEED_AXES, len(seeds), devices)
         init = jax.jit(init, out_shardings=self._layout)
         groups = [seeds] if self._mapped else [[seed] for seed in seeds]
-        self._states: list[RunState] = [self._begin(init, group, begin) for group in groups]
-        # Compiled for what init gives, and not for what was read: the same program, whether or not anything was.
-        shapes = jax.eval_shape(init, self._numbers(groups[0]))
-        before, after = (self._layout,), (self._layout, None)
-        jitted = jax.jit(chunk, in_shardings=before, out_shardings=after, donate_argnums=0)
-        self._chunk = jitted.lower(shapes).compile()
-        jax.block_until_ready(self._states)
+        with ThreadPoolExecutor(1) as beside:  # the compiler uses one core for most of its time
+            beginnings = beside.submit(lambda: [self._begin(init, group, begin) for group in groups])
+            # Compiled for what init gives, and not for what was read: the same program, whether or not anything was.
+            shapes = jax.eval_shape(init, self._numbers(groups[0]))
+            before, after = (self._layout,), (self._layout, None)
+            jitted = jax.jit(chunk, in_shardings=before, out_shardings=after, donate_argnums=0)
+            self._chunk = jitted.lower(shapes).compile()
+        self._states: list[RunState] = jax.block_until_ready(beginnings.result())
         self._kept_awake = cores_that_meet(self._layout) if self._mapped else 0
         self.compile_seconds = time.perf_counter() - start
 
