@@ -1,9 +1,9 @@
 """Time to a return beside JaxMARL's QMIX on simple_spread: ``make bench-return``.
 
 ``COMARL_JAXMARL`` names a checkout of its repository. In each round, a seed of its own, JaxMARL trains for 1M steps
-with its own settings (``trained_jaxmarl.py``), then ours with the preset (``trained_comarl.py``). The return to come to
-is the median of JaxMARL's last tests; a test is 512 greedy episodes. Everything counts from the start of a process
-with nothing compiled beforehand. Nothing else should run on the machine meanwhile. Writes
+with its own settings (``trained_jaxmarl.py``), then ours with the presets of QMIX and VDN (``trained_comarl.py``). The
+return to come to is the median of JaxMARL's last tests; a test is 512 greedy episodes. Everything counts from the start
+of a process with nothing compiled beforehand. Nothing else should run on the machine meanwhile. Writes
 ``benchmarks/results/time-to-return.json`` and the section in ``docs/speed.md``.
 """
 
@@ -24,6 +24,8 @@ from comarl.report.speed import machine, spread
 RESULTS = ROOT / "benchmarks" / "results" / "time-to-return.json"
 MARK = "time to a return: made by 'make bench-return'"
 ROUNDS = 5
+METHODS = {"qmix": "QMIX", "vdn": "VDN"}
+"""Ours."""
 
 
 def main() -> None:
@@ -32,64 +34,59 @@ def main() -> None:
         raise SystemExit("error: COMARL_JAXMARL has to name a checkout of JaxMARL's repository")
     rounds: list[dict[str, Any]] = []
     for seed in range(ROUNDS):
-        round_ = {"seed": seed, "jaxmarl": trained("jaxmarl", seed), "comarl": trained("comarl", seed)}
-        print(f"round {seed + 1} of {ROUNDS}: {show(round_)}", file=sys.stderr)
-        rounds.append(round_)
+        theirs = timed(python_of("jaxmarl"), "trained_jaxmarl.py", str(seed))
+        ours = {
+            method: timed(Path(sys.executable), "trained_comarl.py", method, str(seed), str(time.monotonic()))
+            for method in METHODS
+        }
+        rounds.append({"seed": seed, "jaxmarl": theirs} | ours)
+        print(f"round {seed + 1} of {ROUNDS}: JaxMARL's {theirs['return']:.1f}", file=sys.stderr)
     RESULTS.write_text(json.dumps({"machine": machine(), "rounds": rounds}, indent=1) + "\n", encoding="utf-8")
     write_between(PAGE, MARK, table(rounds))
     print(table(rounds))
 
 
-def trained(name: str, seed: int) -> dict[str, Any]:
+def timed(python: Path, script: str, *arguments: str) -> dict[str, Any]:
     """What a training prints as JSON, and its process's seconds from start to end (``all``)."""
-    python = Path(sys.executable) if name == "comarl" else python_of(name)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as empty:
-        done = subprocess.run(
-            [str(python), str(HERE / f"trained_{name}.py"), str(seed), str(start)],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            env=os.environ | {"XDG_CACHE_HOME": empty},
-        )
+        command = [str(python), str(HERE / script), *arguments]
+        environment = os.environ | {"XDG_CACHE_HOME": empty}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1]) | {"all": time.monotonic() - start}
 
 
-def reached(run: dict[str, Any], goal: float) -> dict[str, float] | None:
-    """The first test of ours that is as good; None if none is."""
-    return next((test for test in run["tests"] if test["return"] >= goal), None)
-
-
-def show(round_: dict[str, Any]) -> str:
-    """One round in a line."""
-    theirs, ours = round_["jaxmarl"], round_["comarl"]
-    ends = ((theirs["return"], theirs["all"]), (ours["tests"][-1]["return"], ours["all"]))
-    return ", ".join(f"{score:.1f} after {seconds:.0f} s" for score, seconds in ends)
-
-
 def table(rounds: list[dict[str, Any]]) -> str:
-    """The rounds in Markdown, and the median of how many times sooner ours was (0 where it never came there)."""
+    """The rounds in Markdown, and the medians of how many times sooner ours were (0 where they never came there)."""
     goal = float(np.median([x["jaxmarl"]["return"] for x in rounds]))
+    heads = [f"ours, {name}: as good after | sooner | return in the end" for name in METHODS.values()]
     lines = [
         f"The return to come to, the median of JaxMARL's: {goal:.1f}.",
         "",
-        "| seed | JaxMARL: return after 1M steps | compiling | in all "
-        "| ours: as good after | compiling | in all | sooner | return in the end |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| seed | JaxMARL's QMIX: return after 1M steps | seconds, of which compiling | {' | '.join(heads)} |",
+        "|---" * (3 + 3 * len(METHODS)) + "|",
     ]
-    sooner = []
+    sooner: dict[str, list[float]] = {method: [] for method in METHODS}
     for x in rounds:
-        theirs, ours, test = x["jaxmarl"], x["comarl"], reached(x["comarl"], goal)
-        sooner.append(theirs["all"] / test["seconds"] if test else 0.0)
-        cells = [f"{x['seed']}", f"{theirs['return']:.1f}", f"{theirs['compile']:.0f} s", f"{theirs['all']:.0f} s"]
-        if test:
-            cells += [f"{test['steps']:,} steps", f"{ours['compile']:.1f} s", f"{test['seconds']:.1f} s"]
-        else:
-            cells += ["never", f"{ours['compile']:.1f} s", ""]
-        cells += [f"{sooner[-1]:.1f}×", f"{ours['tests'][-1]['return']:.1f}"]
+        theirs = x["jaxmarl"]
+        cells = [f"{x['seed']}", f"{theirs['return']:.1f}", f"{theirs['all']:.0f}, {theirs['compile']:.0f}"]
+        for method, times in sooner.items():
+            tests = x[method]["tests"]
+            test = next((test for test in tests if test["return"] >= goal), None)
+            times.append(theirs["all"] / test["seconds"] if test else 0.0)
+            took = "never"
+            if test:
+                took = (
+                    f"{test['steps']:,} steps, {test['seconds']:.1f} s, of which compiling {x[method]['compile']:.1f}"
+                )
+            cells += [took, f"{times[-1]:.1f}×", f"{tests[-1]['return']:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
-    middle, met = spread(sooner)["median"], sum(map(bool, sooner))
-    return "\n".join([*lines, "", f"As good in {met} of {len(rounds)} seeds, in the median {middle:.1f} times sooner."])
+    found = [
+        f"{name} is as good in {sum(map(bool, sooner[method]))} of {len(rounds)} seeds, in the median "
+        f"{spread(sooner[method])['median']:.1f} times sooner."
+        for method, name in METHODS.items()
+    ]
+    return "\n".join([*lines, "", *found])
 
 
 if __name__ == "__main__":

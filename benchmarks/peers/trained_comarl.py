@@ -1,7 +1,8 @@
-"""A whole training of ours on simple_spread: ``python trained_comarl.py SEED START``, started by ``time_to_return.py``.
+"""A whole training of ours on simple_spread: ``python trained_comarl.py METHOD SEED START``.
 
-The preset of QMIX, each core a CPU device. ``START`` is the machine's monotonic clock at the start of the process.
-Prints the returns of the tests on the way and the seconds from the start to each of them.
+Started by ``time_to_return.py``. The method's preset, each core a CPU device. ``START`` is the machine's monotonic
+clock at the start of the process. Prints the returns of the tests on the way and the seconds
+from the start to each of them.
 """
 
 import json
@@ -22,11 +23,11 @@ SETTINGS: dict[str, Any] = {"cpu_devices": os.cpu_count() or 1, "eval_every": 24
 """Beside those of the preset."""
 
 
-def main(seed: int, start: float) -> None:
+def main(method: str, seed: int, start: float) -> None:
     """Train and print JSON."""
     prepare()
     cores = devices(SETTINGS["cpu_devices"])
-    config = resolve("qmix", "mpe/simple_spread", SETTINGS)
+    config = resolve(method, "mpe/simple_spread", SETTINGS)
     driver = build_driver(config, build_env(config))
     assert isinstance(driver, OnDevice)
     seeds = Seeds(driver, [seed], devices=cores)
@@ -39,4 +40,4 @@ def main(seed: int, start: float) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

@@ -252,12 +252,12 @@ PRESETS: dict[tuple[str, str, str], Preset] = {
         "return -7.8 per agent, after 900k steps; random 1.1%, -42.3",
     ),
     ("mappo", "mpe-continuous/simple_spread", "ppo"): Preset(
-        VECTORS, HERE, "team return -61.5 (seed 0 alone) after 140k steps; random -80.3"
+        VECTORS, HERE, "team return -62.1 (seeds 0-2: -61.9, -62.8, -61.6) after 140k steps; random -80.3"
     ),
     ("maddpg", "mpe-continuous/simple_spread", "replay"): Preset(
         VECTORS | {"updates": 8, "vector_policy": "softmax"},
         HERE,
-        "team return -60.5 (seed 0 alone) after 140k steps; random -80.3",
+        "team return -59.3 (seeds 0-2: -59.5, -59.7, -58.8) after 140k steps; random -80.3",
     ),
     ("ddpg", "mpe/simple_speaker_listener", "replay"): Preset(
         SPEAKER,
