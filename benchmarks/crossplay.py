@@ -54,7 +54,7 @@ MEETINGS = {
     "cross-play-tag": Meeting(
         "maddpg",
         "mpe/simple_tag",
-        {"steps": 249_600, "length": 26, "eval_every": 24_960},
+        {"steps": 648_960, "length": 26, "eval_every": 64_896},
         {"single": {"sub_policies": 1}, "ensemble": {"sub_policies": 2}},
         seeds=10,
     ),
