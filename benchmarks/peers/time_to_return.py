@@ -74,12 +74,12 @@ def table(rounds: list[dict[str, Any]]) -> str:
             tests = x[method]["tests"]
             test = next((test for test in tests if test["return"] >= goal), None)
             times.append(theirs["all"] / test["seconds"] if test else 0.0)
-            took = "never"
+            took, times_sooner = "never", "–"
             if test:
-                took = (
-                    f"{test['steps']:,} steps, {test['seconds']:.1f} s, of which compiling {x[method]['compile']:.1f}"
-                )
-            cells += [took, f"{times[-1]:.1f}×", f"{tests[-1]['return']:.1f}"]
+                compiling = x[method]["compile"]
+                took = f"{test['steps']:,} steps, {test['seconds']:.1f} s, of which compiling {compiling:.1f}"
+                times_sooner = f"{times[-1]:.1f}×"
+            cells += [took, times_sooner, f"{tests[-1]['return']:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     found = [
         f"{name} is as good in {sum(map(bool, sooner[method]))} of {len(rounds)} seeds, in the median "
