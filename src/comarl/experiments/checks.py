@@ -22,9 +22,8 @@ def check(config: RunConfig) -> None:
     positive |= {
         n: getattr(learner, n) for n in ("n_step", "buffer_steps", "batch_size", "updates", "epochs", "minibatches")
     }
-    positive |= {"hidden": config.agent.hidden, "embed": config.mixer.embed}
-    positive |= {n: getattr(config.mixer, n) for n in ("hyper_hidden", "mixer_scale", "kernels", "heads")}
-    positive |= {"joint_hidden": config.mixer.joint_hidden}
+    positive |= {"hidden": config.agent.hidden, "joint_hidden": config.mixer.joint_hidden}
+    positive |= {n: getattr(config.mixer, n) for n in ("embed", "hyper_hidden", "mixer_scale", "kernels", "heads")}
     positive |= {n: getattr(config.policy, n) for n in ("clip", "gumbel_temperature", "critic_hidden", "critic_heads")}
     positive |= {"sub_policies": config.policy.sub_policies}
     for name, value in positive.items():
