@@ -77,7 +77,7 @@ assert {shard.data.shape[0] for leaf in leaves for shard in leaf.addressable_sha
 for parts in (state.actors.ts.obs, state.memory.data.ts.obs):
     assert {shard.data.size for shard in parts.addressable_shards} == {parts.size // devices}
 told = r"= (.*) (?:all-reduce|all-gather|collective-permute|all-to-all)(?:-start)?\\("
-said = re.findall(told, programs._chunk.as_text())
+said = re.findall(told, programs._train.as_text())
 sizes = [math.prod(map(int, shape.split(","))) for line in said for shape in re.findall(r"\\[([0-9,]+)\\]", line)]
 # Seeds have nothing to say to each other; the devices of one seed meet once in an update, over a vector of the gradient
 # and the metrics, and read their own sequences from their own part of the replay.

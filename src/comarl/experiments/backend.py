@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from comarl.errors import ComarlError
+from comarl.training.haste import known
 
 XLA_FLAGS = {
     # XLA's CPU scheduler spreads independent operations over threads and pays for it in memory traffic: an update of
@@ -18,8 +19,6 @@ XLA_FLAGS = {
     # into products, which come from libraries.
     "--xla_backend_optimization_level": "2",
 }
-# XLA aborts the process on a flag it does not know: only the versions tried get it.
-TRIED = ((0, 10), (0, 12))
 
 
 def prepare() -> None:
@@ -27,7 +26,7 @@ def prepare() -> None:
 
     The flags have an effect only before JAX's first computation in the process.
     """
-    if TRIED[0] <= jax.__version_info__[:2] <= TRIED[1]:
+    if known():  # XLA aborts the process on a flag it does not know
         flags = os.environ.get("XLA_FLAGS", "")
         ours = [f"{flag}={value}" for flag, value in XLA_FLAGS.items() if flag not in flags]
         os.environ["XLA_FLAGS"] = " ".join([flags, *ours]).strip()

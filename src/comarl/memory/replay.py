@@ -54,8 +54,10 @@ def make_replay(blocks: int, batch_size: int, part: int = 0) -> Memory:
         steps, envs = stored.data.action.shape[1:3]
         # Of the numbers below batch_size * envs, of which each environment has batch_size, one in each part of envs.
         env = (jnp.arange(batch_size) * envs + jax.random.randint(env_key, (batch_size,), 0, envs)) // batch_size
+        if not part:
+            return Drawn((block, env), jnp.ones(batch_size))
         start = jax.random.randint(jax.random.fold_in(key, 0), (batch_size,), 0, steps - part + 1)
-        return Drawn((block, env, start) if part else (block, env), jnp.ones(batch_size))
+        return Drawn((block, env, start), jnp.ones(batch_size))
 
     def read_part(data: Trajectory, where: tuple[Array, Array, Array]) -> Trajectory:
         return _read_part(data, where, part)

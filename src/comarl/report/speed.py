@@ -34,6 +34,7 @@ from comarl.nets.agents import Agent, Utilities
 from comarl.training.awake import cores
 from comarl.training.evaluate import evaluation_keys, play
 from comarl.training.ondevice import Actors, OnDevice, RunState
+from comarl.training.seeds import Seeds
 from comarl.types import Action, Trajectory
 
 PEAK_SIDE = 2048
@@ -91,10 +92,8 @@ def measure(config: RunConfig, rounds: int) -> dict[str, Any]:
         ComarlError: if there is no such method or environment, or if Python steps the environment.
     """
     driver = on_device(config)
-    run: RunState = jax.jit(driver.init)(0)
-    start = time.perf_counter()
-    jax.jit(driver.chunk).lower(run).compile()
-    compile_seconds = time.perf_counter() - start
+    programs = Seeds(driver, [0], devices=jax.local_devices()[:1])
+    run = programs.state(0)
     phases = training_phases(driver, run)
     side = jnp.ones((PEAK_SIDE, PEAK_SIDE))
     calls = {name: part.call for name, part in phases.items()}
@@ -108,7 +107,7 @@ def measure(config: RunConfig, rounds: int) -> dict[str, Any]:
         "phases": {name: figures(seconds[name], operations[name], peak) for name in MEANING if name in seconds},
         "rates": _rates(driver, seconds),
         "peak": spread([p / 1e9 for p in peak]),
-        "compile_seconds": compile_seconds,
+        "compile_seconds": programs.compile_seconds,
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }
 

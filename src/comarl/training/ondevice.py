@@ -1,4 +1,4 @@
-"""The on-device driver: collect, learn and evaluate in one compiled function."""
+"""The on-device driver: collecting and learning in one compiled function, evaluating in another."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -60,13 +60,27 @@ class Faults(NamedTuple):
     dropped_episodes: Int[Array, "*time"]
 
 
-class ChunkLog(NamedTuple):
-    """What a chunk of iterations reports to the host.
+class TrainLog(NamedTuple):
+    """What ``K`` iterations report.
 
     Attributes:
         metrics: the learner's, one per iteration ``[K]``, NaN before learning starts.
         finished: training episodes ``[K, T, B]``.
         faults: counts per iteration ``[K]``.
+    """
+
+    metrics: dict[str, Float[Array, " K"]]
+    finished: Finished
+    faults: Faults
+
+
+class ChunkLog(NamedTuple):
+    """What a chunk of iterations reports to the host.
+
+    Attributes:
+        metrics: as in :class:`TrainLog`, and so are the next two.
+        finished: training episodes.
+        faults: counts per iteration.
         evaluation: greedy episodes played after the chunk.
     """
 
@@ -79,6 +93,8 @@ class ChunkLog(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class OnDevice:
     """Runs an environment written in JAX and the learner inside one compiled loop.
+
+    A chunk is :meth:`train` and :meth:`evaluate`, which are compiled apart (:mod:`comarl.training.seeds`).
 
     Attributes:
         env: the environment; it is reset automatically in training.
@@ -113,25 +129,32 @@ class OnDevice:
 
     def chunk(self, run: RunState) -> tuple[RunState, ChunkLog]:
         """``iterations`` iterations and an evaluation."""
-        run, (metrics, finished, faults) = jax.lax.scan(self._iterate, run, length=self.iterations)
-        policy = self.learner.algorithm.policy(run.learner, run.iteration * self.steps_per_iteration)
-        evaluation = play(self.env, policy, evaluation_keys(self.episodes))
-        return run, ChunkLog(metrics, finished, faults, evaluation)
+        run, log = self.train(run)
+        return run, ChunkLog(*log, self.evaluate(run))
 
-    def _iterate(self, run: RunState, _: None) -> tuple[RunState, tuple[dict[str, Array], Finished, Faults]]:
+    def train(self, run: RunState) -> tuple[RunState, TrainLog]:
+        """``iterations`` iterations."""
+        return jax.lax.scan(self._iterate, run, length=self.iterations)
+
+    def evaluate(self, run: RunState) -> Episodes:
+        """Greedy episodes of what has been learned."""
+        policy = self.learner.algorithm.policy(run.learner, run.iteration * self.steps_per_iteration)
+        return play(self.env, policy, evaluation_keys(self.episodes))
+
+    def _iterate(self, run: RunState, _: None) -> tuple[RunState, TrainLog]:
         collect_key, learn_key = iteration_keys(run.seed, run.iteration)
         policy = self.learner.algorithm.policy(run.learner, run.iteration * self.steps_per_iteration)
         actors, trajectory, finished = self.collect(policy, run.actors, collect_key)
         state, memory, metrics = self.learner.step(run.learner, run.memory, trajectory, run.iteration, learn_key)
         run = RunState(state, memory, actors, run.iteration + 1, run.seed)
-        return run, (metrics, finished, count_faults(trajectory.ts))
+        return run, TrainLog(metrics, finished, count_faults(trajectory.ts))
 
     def collect(self, policy: Policy, actors: Actors, key: PRNGKeyArray) -> tuple[Actors, Trajectory, Finished]:
         """``T`` steps of every environment."""
         env = AutoReset(self.env)
 
-        def step(actors: Actors, key: PRNGKeyArray) -> tuple[Actors, tuple[TimeStep, Array, Finished]]:
-            act_keys, env_keys = step_keys(key, self.num_envs)
+        def step(actors: Actors, keys: tuple[Key[Array, " B"], ...]) -> tuple[Actors, tuple[TimeStep, Array, Finished]]:
+            act_keys, env_keys = keys
             act = jax.vmap(lambda c, ts, k: policy.act(c, ts, k, True))
             carry, action = act(actors.carry, actors.ts, act_keys)
             env_state, ts = jax.vmap(env.step)(actors.env, action, env_keys)
@@ -140,7 +163,9 @@ class OnDevice:
             finished = Finished(ts.last, returns, length, jax.vmap(env.outcome)(env_state))
             return Actors(env_state, ts, carry, returns, length), (actors.ts, action, finished)
 
-        end, (ts, action, finished) = jax.lax.scan(step, actors, jax.random.split(key, self.length))
+        # All at once: on a CPU a few keys of one step take as long as those of all.
+        keys = jax.vmap(lambda key: step_keys(key, self.num_envs))(jax.random.split(key, self.length))
+        end, (ts, action, finished) = jax.lax.scan(step, actors, keys)
         ts = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), ts, end.ts)
         return end, Trajectory(ts, action, actors.carry), finished
 
@@ -159,8 +184,8 @@ def iteration_keys(seed: Int[Array, ""] | int, iteration: Int[Array, ""]) -> tup
 
 def step_keys(key: PRNGKeyArray, num_envs: int) -> tuple[Key[Array, " B"], Key[Array, " B"]]:
     """The keys of a step: each team's to act with, and each environment's."""
-    act_key, env_key = jax.random.split(key)
-    return jax.random.split(act_key, num_envs), jax.random.split(env_key, num_envs)
+    act_keys, env_keys = jax.vmap(lambda key: jax.random.split(key, num_envs))(jax.random.split(key))
+    return act_keys, env_keys
 
 
 def begin_run(learner: Learner, seed: Int[Array, ""] | int, env: Any, ts: TimeStep, length: int) -> RunState:

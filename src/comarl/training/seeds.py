@@ -17,10 +17,12 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.stages import Traced
 
 from comarl.garbage import uncollected
 from comarl.training.awake import awake
 from comarl.training.copies import Copies
+from comarl.training.haste import compile_quickly
 from comarl.training.ondevice import ChunkLog, OnDevice, RunState
 from comarl.training.sharding import cores_that_meet, spread
 
@@ -59,7 +61,7 @@ Decide = Callable[[int, int], Then]
 
 
 class Seeds:
-    """The states of all seeds and the compiled program that moves them on.
+    """The states of all seeds and the compiled programs that move them on and evaluate them.
 
     Attributes:
         seeds: their numbers.
@@ -83,26 +85,35 @@ class Seeds:
         level = len(set(self.done.values())) == 1
         self._mapped = level and (len(devices) > 1 or (jax.default_backend() != "cpu" and len(seeds) > 1))
         start = time.perf_counter()
-        init, chunk, self._layout = driver.init, driver.chunk, None
+        init, train, evaluate, self._layout = driver.init, driver.train, driver.evaluate, None
         if self._mapped:
-            init, chunk, self._layout = spread(driver, SEED_AXES, len(seeds), devices)
-        init = jax.jit(init, out_shardings=self._layout)
+            init, train, evaluate, self._layout = spread(driver, SEED_AXES, len(seeds), devices)
         groups = [seeds] if self._mapped else [[seed] for seed in seeds]
-        with ThreadPoolExecutor(1) as beside:  # the compiler uses one core for most of its time
-            beginnings = beside.submit(lambda: [self._begin(init, group, begin) for group in groups])
-            # Compiled for what init gives, and not for what was read: the same program, whether or not anything was.
-            shapes = jax.eval_shape(init, self._numbers(groups[0]))
-            before, after = (self._layout,), (self._layout, None)
-            jitted = jax.jit(chunk, in_shardings=before, out_shardings=after, donate_argnums=0)
-            self._chunk = jitted.lower(shapes).compile()
+        # Compiled for what init gives, and not for what was read: the same programs, whether or not anything was.
+        first = jax.jit(init, out_shardings=self._layout).trace(self._numbers(groups[0]))
+        before, after = (self._layout,), (self._layout, None)
+        with ThreadPoolExecutor(2) as beside:  # the compiler uses one core for most of its time
+            beginnings = beside.submit(lambda: self._begin(first, groups, begin))
+            evaluation = beside.submit(
+                lambda: compile_quickly(jax.jit(evaluate, in_shardings=before).lower(first.out_info))
+            )
+            jitted = jax.jit(train, in_shardings=before, out_shardings=after, donate_argnums=0)
+            self._train = jitted.lower(first.out_info).compile()
+        self._evaluate = evaluation.result()
         self._states: list[RunState] = jax.block_until_ready(beginnings.result())
         self._kept_awake = cores_that_meet(self._layout) if self._mapped else 0
         self.compile_seconds = time.perf_counter() - start
 
-    def _begin(self, init: Callable[..., RunState], group: list[int], begin: Mapping[int, RunState]) -> RunState:
-        if not all(seed in begin for seed in group):
-            return init(self._numbers(group))
-        states = [begin[seed] for seed in group]
+    def _begin(self, first: Traced, groups: list[list[int]], begin: Mapping[int, RunState]) -> list[RunState]:
+        """Where each group begins: at its first state, if not all of it is in ``begin``."""
+        known = [all(seed in begin for seed in group) for group in groups]
+        init = None if all(known) else compile_quickly(first.lower())
+        return [
+            self._together([begin[seed] for seed in group]) if there or not init else init(self._numbers(group))
+            for group, there in zip(groups, known, strict=True)
+        ]
+
+    def _together(self, states: list[RunState]) -> RunState:
         if not self._mapped:
             return states[0]
         stack = lambda *xs: jnp.stack(xs)  # noqa: E731
@@ -122,6 +133,10 @@ class Seeds:
                 yield from self._run_mapped(chunks, decide)
         else:
             yield from self._run_side_by_side(chunks, decide)
+
+    def _chunk(self, state: RunState) -> tuple[RunState, ChunkLog]:
+        state, (metrics, finished, faults) = self._train(state)
+        return state, ChunkLog(metrics, finished, faults, self._evaluate(state))
 
     def _run_mapped(self, chunks: int, decide: Decide) -> Iterator[Chunk]:
         for number in range(self.done[self.seeds[0]], chunks):

@@ -19,8 +19,8 @@ SEED, ENV = "seed", SHARE
 
 def spread(
     driver: OnDevice, axes: Any, count: int, devices: Sequence[Any]
-) -> tuple[Callable[[Any], Any], Callable[[Any], tuple[Any, Any]], Any]:
-    """The driver's ``init`` and ``chunk`` for ``count`` seeds at once, and how their states lie on the devices.
+) -> tuple[Callable[[Any], Any], Callable[[Any], tuple[Any, Any]], Callable[[Any], Any], Any]:
+    """``init``, ``train`` and ``evaluate`` for ``count`` seeds at once, and how their states lie on the devices.
 
     Seeds have nothing to say to each other: every device maps over seeds of its own, and all run the same program. They
     have equally many, so that some devices are left out where their number does not divide that of the seeds.
@@ -43,12 +43,14 @@ def spread(
         specs = _specs(driver, axes)
     each = jax.vmap if count > mesh.shape[SEED] else _alone
     init = each(driver.init, in_axes=(0,), out_axes=axes)
-    chunk = each(driver.chunk, in_axes=(axes,), out_axes=(axes, 0))
+    train = each(driver.train, in_axes=(axes,), out_axes=(axes, 0))
+    evaluate = each(driver.evaluate, in_axes=(axes,), out_axes=0)
     own = PartitionSpec(SEED)
     options: Any = {"mesh": mesh, "axis_names": {SEED}, "check_vma": False}
     return (
         jax.shard_map(init, in_specs=own, out_specs=manual, **options),
-        jax.shard_map(chunk, in_specs=(manual,), out_specs=(manual, own), **options),
+        jax.shard_map(train, in_specs=(manual,), out_specs=(manual, own), **options),
+        jax.shard_map(evaluate, in_specs=(manual,), out_specs=own, **options),
         jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs),
     )
 

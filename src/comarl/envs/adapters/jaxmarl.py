@@ -25,7 +25,7 @@ MPE: dict[str, str] = {
     "simple_tag": "SimpleTagMPE",
     "simple_world_comm": "SimpleWorldCommMPE",
 }
-"""JaxMARL's class of each ``mpe/<name>``. In the first three every agent is on one team."""
+"""JaxMARL's class of each ``mpe/<name>``, in the module of that name. In the first three every agent is on one team."""
 
 
 def make_smax(variant: str) -> "Smax":
@@ -44,7 +44,7 @@ def make_mpe(variant: str) -> "Mpe":
     Raises:
         ComarlError: if JaxMARL is not installed.
     """
-    env = getattr(import_part("mpe"), MPE[variant])(action_type="Discrete")
+    env = getattr(import_part(f"mpe.{variant}"), MPE[variant])(action_type="Discrete")
     return Mpe(f"mpe/{variant}", env)
 
 
@@ -54,7 +54,7 @@ def make_mpe_continuous(variant: str) -> "Mpe":
     Raises:
         ComarlError: if JaxMARL is not installed.
     """
-    env = getattr(import_part("mpe"), MPE[variant])(action_type="Continuous")
+    env = getattr(import_part(f"mpe.{variant}"), MPE[variant])(action_type="Continuous")
     return Mpe(f"mpe-continuous/{variant}", env)
 
 
@@ -80,7 +80,7 @@ class Smax(ObservedEnv):
     """
 
     def __init__(self, name: str, scenario: Any):
-        self._env: Any = import_part("smax").HeuristicEnemySMAX(scenario=scenario)
+        self._env: Any = import_part("smax.heuristic_enemy_smax_env").HeuristicEnemySMAX(scenario=scenario)
         self.units: Any = smax_units.speed_up(self._env._env)
         self._agents: list[str] = list(self._env.agents)
         allies = int(self._env.num_allies)
