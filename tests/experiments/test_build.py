@@ -362,6 +362,12 @@ def test_prioritised_replay_keeps_priorities_too() -> None:
     assert [x.shape for x in batch.where] == [(7,), (7,)]
 
 
+@pytest.mark.parametrize("replay", ["uniform", "prioritised"])
+def test_a_batch_has_as_many_sequences_for_each_sub_policy_as_for_a_single_one(replay: str) -> None:
+    _, batch = stored_by(method="maddpg", sub_policies=3, batch_size=7, replay=replay)
+    assert batch.trajectory.action.shape == (6, 21, 2)
+
+
 def test_pqn_keeps_its_own_iteration_alone() -> None:
     memory, batch = stored_by(learner="pqn", epochs=3, minibatches=2, buffer_steps=240, batch_size=7)
     assert memory.data.trajectory.action.shape == (6, 4, 2)

@@ -67,9 +67,9 @@ def test_means_by_run_leave_out_teams_with_themselves() -> None:
     assert found == {("a", "a"): [3, -30], ("a", "b"): [4.5, -45], ("b", "a"): [7.5, -75], ("b", "b"): None}
 
 
-def printed(made: dict[str, Any]) -> str:
+def printed(made: dict[str, Any], width: int = 120) -> str:
     out = io.StringIO()
-    print_cross_play(made, Console(file=out, width=120, highlight=False))
+    print_cross_play(made, Console(file=out, width=width, highlight=False))
     return out.getvalue()
 
 
@@ -82,6 +82,19 @@ def test_tables() -> None:
     assert "runs/b prey -100.00 -45.00" in lines
     assert "runs/b 7.50 / -75.00 –" in lines
     assert "sampling actions" in printed(result(sampled=True))
+
+
+def test_pairs_that_no_line_has_room_for_are_left_to_the_picture() -> None:
+    widest = max(len(line.rstrip()) for line in printed(result()).splitlines() if "a, seed 1" in line)
+    assert "-60.00" in printed(result(), widest + 2)
+    many = result(
+        teams=[{"run": "runs/a", "method": "maddpg", "seed": seed} for seed in range(20)],
+        sides=[{"name": "hunters", "agents": [1, 2], "scores": [[10.5] * 20] * 20}],
+    )
+    said = printed(many)
+    assert "…" not in said
+    assert "20 teams are too many for a table of this width" in said
+    assert "10.50 [10.50, 10.50]" in said  # the means are still there
 
 
 def test_one_run_is_not_compared_with_itself() -> None:

@@ -212,10 +212,12 @@ def build_memory(config: RunConfig) -> Memory:
     if learner.learner != "replay":
         return make_onpolicy(learner.epochs, learner.minibatches)
     blocks = max(1, learner.buffer_steps // per_iteration)
+    # Each sub-policy learns from its own steps alone: of so many sequences it has taken as many as a single policy has.
+    batch_size = learner.batch_size * config.policy.sub_policies
     if learner.replay == "uniform":
-        return make_replay(blocks, learner.batch_size, learner.replay_part)
+        return make_replay(blocks, batch_size, learner.replay_part)
     beta = optax.linear_schedule(learner.priority_beta, 1.0, max(1, config.steps // per_iteration))
-    return make_prioritised(blocks, learner.batch_size, learner.priority_alpha, beta)
+    return make_prioritised(blocks, batch_size, learner.priority_alpha, beta)
 
 
 def build_agent(config: AgentConfig, spec: EnvSpec, key: PRNGKeyArray, outputs_per_action: int = 1) -> Agent:

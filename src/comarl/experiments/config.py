@@ -125,7 +125,7 @@ class LearnerConfig:
     buffer_steps: int = 200_000
     """Environment steps kept (replay)."""
     batch_size: int = 32
-    """Sequences in a batch (replay)."""
+    """Sequences in a batch, for each of an agent's policies (replay)."""
     replay_part: int = 0
     """Transitions that are drawn of a sequence; 0 draws all of it (replay, agents without memory or last action)."""
     updates: int = 8

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from comarl.experiments.scores import short, show_score
@@ -75,14 +76,27 @@ def print_cross_play(result: dict[str, Any], console: Console) -> None:
     """Each side's score with every pair of teams, then means by run, of what :func:`with_means` returned."""
     score, rows, columns = short(result["score"]), result["rows"], result["columns"]
     console.print(headline(result), style="italic")
-    for side in result["sides"]:
-        console.print(f"{score} of {side['name']}: {rows} of the row's team with {columns} of the column's")
-        console.print(_pairs(result, side))
+    pairs = {side["name"]: _pairs(result, side) for side in result["sides"]}
+    if all(_fits(table, console) for table in pairs.values()):
+        for name, table in pairs.items():
+            console.print(f"{score} of {name}: {rows} of the row's team with {columns} of the column's")
+            console.print(table)
+    else:
+        console.print(
+            f"{len(result['teams'])} teams are too many for a table of this width: the picture shows each pair, and "
+            "--json has its numbers"
+        )
     console.print(_by_side(result))
     if len(result["by_run"]) > 1:
         sides = " / ".join(side["name"] for side in result["sides"])
         console.print(f"{score} of {sides}, teams that were not trained together: {rows} of the row's run")
         console.print(_by_run(result))
+
+
+def _fits(table: Table, console: Console) -> bool:
+    """Whether it can be printed without cutting words short."""
+    unbounded = console.options.update(max_width=10_000)
+    return Measurement.get(console, unbounded, table).maximum <= console.width
 
 
 def _shown(result: dict[str, Any], values: list[float] | None) -> str:
