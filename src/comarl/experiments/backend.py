@@ -69,4 +69,5 @@ def _use_compilation_cache() -> None:
     except OSError:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # Small ones too: some thirty operations of a start are programs of their own, half a second altogether.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
