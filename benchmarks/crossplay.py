@@ -50,12 +50,17 @@ class Meeting:
 
 
 MEETINGS = {
-    # Lowe et al. 2017, §5.3: in predator-prey two sub-policies.
+    # Lowe et al. 2017, §5.4: in predator-prey two sub-policies. A batch of two policies is twice as large as one of one;
+    # so that it is not the batch that makes the difference, single ones have both.
     "cross-play-tag": Meeting(
         "maddpg",
         "mpe/simple_tag",
         {"steps": 648_960, "length": 26, "eval_every": 64_896},
-        {"single": {"sub_policies": 1}, "ensemble": {"sub_policies": 2}},
+        {
+            "single": {"sub_policies": 1},
+            "single-twice": {"sub_policies": 1, "batch_size": 80},
+            "ensemble": {"sub_policies": 2},
+        },
         seeds=10,
     ),
 }
