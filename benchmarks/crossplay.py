@@ -50,8 +50,8 @@ class Meeting:
 
 
 MEETINGS = {
-    # Lowe et al. 2017, §5.4: in predator-prey two sub-policies. A batch of two policies is twice as large as one of one;
-    # so that it is not the batch that makes the difference, single ones have both.
+    # Lowe et al. 2017, §5.4: in predator-prey two sub-policies. Their batch is twice that of a single policy, which
+    # has the larger one, too: what an ensemble is worth is what it gains over that.
     "cross-play-tag": Meeting(
         "maddpg",
         "mpe/simple_tag",
