@@ -9,6 +9,7 @@ import jax
 
 from comarl.errors import ComarlError
 from comarl.training.haste import known
+from comarl.training.threefry import draw_in_one_piece
 
 XLA_FLAGS = {
     # XLA's CPU scheduler spreads independent operations over threads and pays for it in memory traffic: an update of
@@ -22,7 +23,7 @@ XLA_FLAGS = {
 
 
 def prepare() -> None:
-    """Set XLA's flags and JAX's persistent compilation cache; whatever the user has set stays.
+    """Set XLA's flags, how a CPU draws, and JAX's persistent compilation cache; whatever the user has set stays.
 
     The flags have an effect only before JAX's first computation in the process.
     """
@@ -30,6 +31,7 @@ def prepare() -> None:
         flags = os.environ.get("XLA_FLAGS", "")
         ours = [f"{flag}={value}" for flag, value in XLA_FLAGS.items() if flag not in flags]
         os.environ["XLA_FLAGS"] = " ".join([flags, *ours]).strip()
+        draw_in_one_piece()
     _use_compilation_cache()
 
 
