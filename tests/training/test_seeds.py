@@ -4,15 +4,18 @@ import copy
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from comarl.training.ondevice import ChunkLog
+from comarl.training import seeds
+from comarl.training.haste import compile_quickly
+from comarl.training.ondevice import ChunkLog, OnDevice, RunState
 from comarl.training.seeds import Chunk, Seeds, Then, finished_episodes
 from tests.probes import Lottery, standard_driver
 
@@ -51,6 +54,39 @@ def test_mapped_seeds_are_the_seeds_side_by_side(side_by_side: Any, monkeypatch:
         jax.tree.map(close, mapped_logs[seed], logs[seed])
         assert mapped.state(seed).seed == seed
         assert mapped.state(seed).iteration == 6
+
+
+def test_training_does_not_wait_for_the_evaluation_to_be_compiled(
+    side_by_side: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor for the error of one that cannot be, which whoever takes the logs meets."""
+    compiled, trained = [], threading.Event()
+
+    def compile_late(lowered: Any) -> Any:
+        if compiled:  # the first state's has been
+            assert trained.wait(60)
+        compiled.append(compile_quickly(lowered))
+        return compiled[-1]
+
+    monkeypatch.setattr(seeds, "compile_quickly", compile_late)
+    programs = Seeds(standard_driver(Lottery()), [3])
+    train = programs._train
+
+    def and_tell(state: Any) -> Any:
+        trained.set()
+        return train(state)
+
+    programs._train = cast(Any, and_tell)
+    log = next(programs.run(1)).log
+    assert len(compiled) == 2
+    jax.tree.map(np.testing.assert_array_equal, log.evaluation, side_by_side[1][3][0].evaluation)
+
+    def refuse(self: OnDevice, run: RunState) -> Any:
+        raise ArithmeticError("no evaluation")
+
+    monkeypatch.setattr(OnDevice, "evaluate", refuse)
+    with pytest.raises(ArithmeticError, match="no evaluation"):
+        next(Seeds(standard_driver(Lottery()), [3]).run(1))
 
 
 ON_DEVICES = """

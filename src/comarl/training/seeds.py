@@ -66,7 +66,7 @@ class Seeds:
     Attributes:
         seeds: their numbers.
         done: chunks that each of them has behind it.
-        compile_seconds: what tracing and compiling took.
+        compile_seconds: what tracing and compiling took until training could begin.
     """
 
     @uncollected()
@@ -92,15 +92,16 @@ class Seeds:
         # Compiled for what init gives, and not for what was read: the same programs, whether or not anything was.
         first = jax.jit(init, out_shardings=self._layout).trace(self._numbers(groups[0]))
         before, after = (self._layout,), (self._layout, None)
-        with ThreadPoolExecutor(2) as beside:  # the compiler uses one core for most of its time
-            beginnings = beside.submit(lambda: self._begin(first, groups, begin))
-            evaluation = beside.submit(
-                lambda: compile_quickly(jax.jit(evaluate, in_shardings=before).lower(first.out_info))
-            )
-            jitted = jax.jit(train, in_shardings=before, out_shardings=after, donate_argnums=0)
-            self._train = jitted.lower(first.out_info).compile()
-        self._evaluate = evaluation.result()
+        beside = ThreadPoolExecutor(1)  # the compiler uses one core for most of its time
+        beginnings = beside.submit(lambda: self._begin(first, groups, begin))
+        jitted = jax.jit(train, in_shardings=before, out_shardings=after, donate_argnums=0)
+        self._train = jitted.lower(first.out_info).compile()
         self._states: list[RunState] = jax.block_until_ready(beginnings.result())
+        # While the first chunk is trained, at whose end it is needed.
+        self._evaluation = beside.submit(
+            lambda: compile_quickly(jax.jit(evaluate, in_shardings=before).lower(first.out_info))
+        )
+        beside.shutdown(wait=False)
         self._kept_awake = cores_that_meet(self._layout) if self._mapped else 0
         self.compile_seconds = time.perf_counter() - start
 
@@ -136,7 +137,7 @@ class Seeds:
 
     def _chunk(self, state: RunState) -> tuple[RunState, ChunkLog]:
         state, (metrics, finished, faults) = self._train(state)
-        return state, ChunkLog(metrics, finished, faults, self._evaluate(state))
+        return state, ChunkLog(metrics, finished, faults, self._evaluation.result()(state))
 
     def _run_mapped(self, chunks: int, decide: Decide) -> Iterator[Chunk]:
         for number in range(self.done[self.seeds[0]], chunks):
