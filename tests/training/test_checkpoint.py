@@ -5,6 +5,8 @@ import gc
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -261,11 +263,20 @@ def test_what_others_keep_beside_the_checkpoints_stays(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"10", "20", *others}  # 10 is as good as 20
 
 
+def test_whoever_has_nothing_to_write_does_not_wait_for_orbax(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; import comarl.experiments.runner; "
+        "from comarl.training.checkpoint import Series; series = Series(Path(sys.argv[1]), 1); "
+        "assert series.restore(None) == (None, []); series.wait(); series.close(); assert 'orbax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
 def test_arrays_that_were_altered_are_found_out(tmp_path: Path) -> None:
     """Orbax would read them without a word."""
     write(tmp_path, {10: 0.0, 20: 0.0})
     about = Series(tmp_path, 2)._about(20)
-    with checkpoint.ocp.StandardCheckpointer() as orbax:
+    with checkpoint._checkpointer() as orbax:
         orbax.save((tmp_path / "20").absolute(), checkpoint._plain(moving(21)), force=True, custom_metadata=about)
     saved, problems = Series(tmp_path, 2).restore(shapes(moving(0)))
     assert_is(saved, 10)

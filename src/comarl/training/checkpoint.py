@@ -1,7 +1,9 @@
 """States on disk: arrays and their tree, never code.
 
-Orbax writes them. They are read with TensorStore, in whose format Orbax leaves the arrays: of a damaged checkpoint
-Orbax would give up with its other reads under way, which then complain to an event loop that is closed.
+Orbax writes them, and is imported when there is something to write: it takes a quarter of a second, for which no
+training has to wait before it starts. They are read with TensorStore, in whose format Orbax leaves the arrays: of a
+damaged checkpoint Orbax would give up with its other reads under way, which then complain to an event loop that is
+closed.
 """
 
 import contextlib
@@ -20,9 +22,7 @@ from urllib.parse import quote
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import tensorstore as ts
-from orbax.checkpoint.metadata import metadata_store
 
 from comarl.errors import ComarlError
 
@@ -48,7 +48,7 @@ def save(path: Path, state: Any) -> None:
     The folder appears whole or not at all. A whole :class:`~comarl.training.ondevice.RunState` saved here and loaded
     again goes on bit for bit.
     """
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(path.absolute(), state, force=True)
 
 
@@ -129,8 +129,7 @@ class Series:
     def __init__(self, folder: Path, keep: int):
         self.folder, self.keep = folder, keep
         self._scores: dict[int, float] = {}
-        self._has_saved = False
-        self._checkpointer = ocp.StandardCheckpointer()
+        self._checkpointer: Any = None
 
     def steps(self) -> list[int]:
         """Of what checkpoints there are, in order."""
@@ -159,8 +158,9 @@ class Series:
         with self._writing():
             self.wait()
             self._prune()
+            self._checkpointer = self._checkpointer or _checkpointer()
             self._checkpointer.save(self.path(step).absolute(), state, custom_metadata={**about, "notes": notes})
-        self._scores[step], self._has_saved = score, True
+        self._scores[step] = score
 
     def wait(self) -> None:
         """Until everything is written.
@@ -168,8 +168,9 @@ class Series:
         Raises:
             ComarlError: if it cannot be.
         """
-        with self._writing(), quiet():
-            self._checkpointer.wait_until_finished()
+        if self._checkpointer:
+            with self._writing(), quiet():
+                self._checkpointer.wait_until_finished()
 
     def close(self) -> None:
         """Wait, and leave what is to be kept, if anything was saved: whoever only reads removes nothing.
@@ -177,9 +178,9 @@ class Series:
         Raises:
             ComarlError: if what was under way cannot be written.
         """
-        with self._writing(), contextlib.closing(self._checkpointer):
-            self.wait()
-            if self._has_saved:
+        if self._checkpointer:
+            with self._writing(), contextlib.closing(self._checkpointer):
+                self.wait()
                 self._prune()
 
     def restore(self, like: Any) -> tuple[Saved | None, list[str]]:
@@ -235,6 +236,8 @@ class Series:
 
     def _about(self, step: int) -> Any:
         """What stands beside the arrays; None if it cannot be read."""
+        from orbax.checkpoint.metadata import metadata_store
+
         try:
             _require_plain(self.path(step))
             return (metadata_store(enable_write=False).read(self.path(step) / ABOUT) or {}).get("custom_metadata")
@@ -288,6 +291,12 @@ class Series:
         except Exception as error:  # what Orbax raises depends on the file system
             reason = next((text for text in DISK_FAULTS if text in str(error)), _reason(error))
             raise ComarlError(f"cannot write a checkpoint into {self.folder}: {reason}") from error
+
+
+def _checkpointer() -> Any:
+    import orbax.checkpoint as ocp
+
+    return ocp.StandardCheckpointer()
 
 
 @contextlib.contextmanager
