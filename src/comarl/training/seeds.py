@@ -93,14 +93,15 @@ class Seeds:
         first = jax.jit(init, out_shardings=self._layout).trace(self._numbers(groups[0]))
         before, after = (self._layout,), (self._layout, None)
         beside = ThreadPoolExecutor(1)  # the compiler uses one core for most of its time
+        evaluation = lambda: compile_quickly(jax.jit(evaluate, in_shardings=before).lower(first.out_info))  # noqa: E731
         beginnings = beside.submit(lambda: self._begin(first, groups, begin))
+        if self._mapped:
+            self._evaluation = beside.submit(evaluation)
         jitted = jax.jit(train, in_shardings=before, out_shardings=after, donate_argnums=0)
         self._train = jitted.lower(first.out_info).compile()
         self._states: list[RunState] = jax.block_until_ready(beginnings.result())
-        # While the first chunk is trained, at whose end it is needed.
-        self._evaluation = beside.submit(
-            lambda: compile_quickly(jax.jit(evaluate, in_shardings=before).lower(first.out_info))
-        )
+        if not self._mapped:  # while the first chunk is trained, which leaves cores idle: needed at its end alone
+            self._evaluation = beside.submit(evaluation)
         beside.shutdown(wait=False)
         self._kept_awake = cores_that_meet(self._layout) if self._mapped else 0
         self.compile_seconds = time.perf_counter() - start
