@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from comarl.experiments.backend import devices, prepare
-from comarl.experiments.build import build_driver, build_env
-from comarl.experiments.presets import resolve
-from comarl.training.awake import cores
-from comarl.training.ondevice import OnDevice
-from comarl.training.seeds import Seeds
+from comarl.garbage import uncollected
+
+with uncollected():  # as ``comarl train`` begins
+    from comarl.experiments.backend import devices, prepare
+    from comarl.experiments.build import build_driver, build_env
+    from comarl.experiments.presets import resolve
+    from comarl.training.awake import cores
+    from comarl.training.ondevice import OnDevice
+    from comarl.training.seeds import Seeds
 
 SETTINGS: dict[str, Any] = {"cpu_devices": cores(), "eval_every": 24_960, "eval_episodes": 512}
 """Beside those of the preset."""
