@@ -240,10 +240,10 @@ PRESETS: dict[tuple[str, str, str], Preset] = {
         "wins 66% of 256 battles (seeds 0-2: 67, 66, 65) after 1M steps; heuristic 52, random 0",
     ),
     ("vdn", "mpe/simple_spread", "replay"): Preset(
-        SPREAD, HERE, "team return -50.4 (seeds 0-9: -47.7 to -53.9) after 474k steps; random -83.1"
+        SPREAD, HERE, "team return -50.8 (seeds 0-9: -47.8 to -52.9) after 474k steps; random -83.1"
     ),
     ("qmix", "mpe/simple_spread", "replay"): Preset(
-        SPREAD, HERE, "team return -50.4 (seeds 0-9: -48.4 to -52.8) after 474k steps; random -83.1"
+        SPREAD, HERE, "team return -51.4 (seeds 0-9: -49.2 to -54.4) after 474k steps; random -83.1"
     ),
     ("maddpg", "mpe/simple_speaker_listener", "replay"): Preset(
         SPEAKER,
