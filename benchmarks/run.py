@@ -1,11 +1,13 @@
 """Speed of training, phase by phase, beside the machine's own measured peak: ``make bench``.
 
-Every figure is a median with its range over alternating rounds. Each case has a process of its own, so that its memory
-is its own; start-up is that of ``comarl train``. Nothing else should run on the machine meanwhile. Writes
+Every figure is a median with its range over alternating rounds, each case in a process of its own. Start-up, compiling
+and memory are those of ``comarl train``. Nothing else should run on the machine meanwhile. Writes
 ``benchmarks/results/speed.json`` and the table between the marks in ``README.md``.
 """
 
 import json
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "mpe/simple_spread",
         {**SPREAD, "updates": 1, "team_reward": "sum"},
     ),
+    "QMIX, smax/3m (preset)": ("qmix", "smax/3m", {}),
     "QMIX, smax/3m (GRU 64)": ("qmix", "smax/3m", {"cell": "gru"}),
     "MAPPO, smax/3m (preset)": ("mappo", "smax/3m", {}),
     "MADDPG, simple_spread (the paper's settings)": ("maddpg", "mpe/simple_spread", {}),
@@ -67,9 +70,11 @@ def measure_here(method: str, env: str, settings: dict[str, Any]) -> dict[str, A
 
 
 def start_up(method: str, env: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Seconds from the command until training starts: the first time, and after that.
+    """A short training as a user begins it: with an empty cache of compiled programs (``cold``), then with theirs.
 
-    The first start may find its programs in the cache of an earlier measurement.
+    Returns:
+        Of ``cold`` and ``warm`` each ``seconds`` from the command until training starts, ``compile_seconds`` of them,
+        and ``memory_gb`` at the most, of the whole training; of ``warm`` medians with their range.
     """
     from comarl.report.speed import spread
 
@@ -77,19 +82,27 @@ def start_up(method: str, env: str, settings: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "comarl", "train", method, "--env", env, *flags]
         command += ["--steps", "20000", "--eval-every", "20000", "--overwrite", "--run", f"{folder}/run"]
-        seconds = [seconds_until("training starts", command) for _ in range(4)]
-    return {"first": seconds[0], "warm": spread(seconds[1:])}
+        cold, *warm = [started(command, folder) for _ in range(4)]
+    return {"cold": cold, "warm": {name: spread([start[name] for start in warm]) for name in cold}}
 
 
-def seconds_until(words: str, command: list[str]) -> float:
-    """From the start of a process until it says so on standard error; it runs to its end."""
-    start, said, took = time.perf_counter(), "", None
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+def started(command: list[str], cache: str) -> dict[str, float]:
+    """What a training that runs to its end took until it started, and its memory."""
+    start, said, took = time.perf_counter(), "", 0.0
+    environment = os.environ | {"XDG_CACHE_HOME": cache}
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         for line in process.stderr or ():
             said += line
-            if words in line:
+            if "training starts" in line:
                 took = time.perf_counter() - start
-    return _fail(command, process.returncode, said) if process.returncode or took is None else took
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    compiled = re.search(r"compiled in ([0-9.]+) s; training starts", said)
+    if process.returncode or not compiled:
+        _fail(command, process.returncode, said)
+    return {"seconds": took, "compile_seconds": float(compiled[1]), "memory_gb": used.ru_maxrss / 1e6}
 
 
 def output(command: list[str]) -> str:
@@ -109,7 +122,11 @@ def show_all(report: dict[str, Any]) -> None:
 
     for name, case in report["cases"].items():
         table_console().print(phase_table(name, case))
-        print(f"start-up: {case['start_up']['first']:.1f} s at first, {show(case['start_up']['warm'])} s then\n")
+        cold, warm = (case["start_up"][cache] for cache in ("cold", "warm"))
+        print(
+            f"start-up: {cold['seconds']:.1f} s at first, {show(warm['seconds'])} s then; memory of the training: "
+            f"{cold['memory_gb']:.2f} GB, {show(warm['memory_gb'])} GB\n"
+        )
 
 
 def table(report: dict[str, Any]) -> str:
@@ -118,16 +135,17 @@ def table(report: dict[str, Any]) -> str:
 
     lines = [
         "| | env steps/s, environments alone | env steps/s, acting | updates/s | share of matrix-product peak "
-        "| compile | start-up, warm cache | peak memory |",
+        "| compile | start-up: cold, warm cache | memory: cold, warm cache |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, case in report["cases"].items():
         rates, share = case["rates"], case["phases"]["update"]["share"]
         cells = [short(rates[x]["median"]) for x in ("env_steps_alone", "env_steps_acting", "updates")]
+        cold, warm = case["start_up"]["cold"], case["start_up"]["warm"]
         lines.append(
             f"| {name} | {' | '.join(cells)} | {share['median']:.0%} of {short(case['peak']['median'])} GFLOP/s | "
-            f"{case['compile_seconds']:.1f} s | {case['start_up']['warm']['median']:.1f} s | "
-            f"{case['peak_memory_gb']:.1f} GB |"
+            f"{cold['compile_seconds']:.1f} s | {cold['seconds']:.1f}, {warm['seconds']['median']:.1f} s | "
+            f"{cold['memory_gb']:.2f}, {warm['memory_gb']['median']:.2f} GB |"
         )
     return "\n".join(lines)
 
