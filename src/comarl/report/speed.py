@@ -85,7 +85,7 @@ def measure(config: RunConfig, rounds: int) -> dict[str, Any]:
 
     Returns:
         ``phases``: by name seconds (median, least, most), products in GFLOP and their share of the machine's peak;
-        ``rates``: steps, updates and episodes per second; ``peak`` in GFLOP/s; ``compile_seconds`` of the whole
+        ``rates``: steps, updates and episodes per second; ``peak`` in GFLOP/s; ``compile_seconds`` of the
         training; ``peak_memory_gb`` of this process.
 
     Raises:

@@ -95,7 +95,7 @@ class Seeds:
         beside = ThreadPoolExecutor(1)  # the compiler uses one core for most of its time
         evaluation = lambda: compile_quickly(jax.jit(evaluate, in_shardings=before).lower(first.out_info))  # noqa: E731
         beginnings = beside.submit(lambda: self._begin(first, groups, begin))
-        if self._mapped:
+        if self._mapped:  # all cores will train: compiling then would hold every meeting of the devices up
             self._evaluation = beside.submit(evaluation)
         jitted = jax.jit(train, in_shardings=before, out_shardings=after, donate_argnums=0)
         self._train = jitted.lower(first.out_info).compile()
