@@ -19,6 +19,7 @@ from comarl.training.checkpoint import digest
 from comarl.training.haste import compile_quickly
 from comarl.training.host import HostDriver
 from comarl.training.ondevice import ChunkLog, RunState
+from comarl.training.threefry import draw_in_one_piece
 from tests.probes import SMALL
 
 LEARNS_FROM = 2
@@ -48,6 +49,7 @@ def first_iterations(method: str, env: str, learner: str, **settings: Any) -> It
     config = with_settings(config, {"eval_every": ITERATIONS * per_iteration, "learning_starts": starts})
     driver = build_driver(config, build_env(config))
     assert driver.iterations == ITERATIONS
+    draw_in_one_piece()  # as runs do
     if isinstance(driver, HostDriver):
         with contextlib.closing(driver):
             yield lambda: driver.chunk(driver.init(jnp.asarray(0)))
