@@ -38,8 +38,7 @@ class QMIX(FactoredMixer):
     def __call__(self, joint: Joint) -> Float[Array, ""]:
         q, s = joint.chosen, joint.ts.state
         w1 = jnp.abs(self.w1(s)).reshape(q.size, -1)
-        # A product and a sum in place of a matrix product: mapped, it stays one elementwise kernel.
-        h = jax.nn.elu((q[:, None] * w1).sum(0) + self.b1(s))
+        h = jax.nn.elu(q @ w1 + self.b1(s))
         return (h * jnp.abs(self.w2(s))).sum() + self.v(s)[0]
 
 
@@ -60,7 +59,7 @@ class QMIXNS(FactoredMixer):
         self.w2, self.b2 = second.weight[:, 0], second.bias[0]
 
     def __call__(self, joint: Joint) -> Float[Array, ""]:
-        h = jax.nn.elu((joint.chosen[:, None] * jnp.abs(self.w1)).sum(0) + self.b1)
+        h = jax.nn.elu(joint.chosen @ jnp.abs(self.w1) + self.b1)
         return (h * jnp.abs(self.w2)).sum() + self.b2
 
 
