@@ -25,10 +25,15 @@ class Linear(eqx.Module):
         self.bias = jax.random.uniform(b_key, (outputs,), minval=-bound, maxval=bound) if use_bias else None
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        weight = self.weight
+        if weight.shape[-1] < weight.shape[-2]:
+            # Its gradient is then dL/dyᵀ x and turned afterwards, in place of xᵀ dL/dy: of a product XLA's CPU backend
+            # packs the matrix that is transposed, and so it is the narrower one.
+            weight = jax.lax.optimization_barrier(weight.T).T
         # As rows of one matrix: with several leading axes XLA's CPU backend makes the weight's gradient from a
         # transposed copy of dL/dy.
         rows = x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x
-        y = (rows @ self.weight).reshape(*x.shape[:-1], -1)
+        y = (rows @ weight).reshape(*x.shape[:-1], -1)
         return y if self.bias is None else y + _rank_like(self.bias, y)
 
 
