@@ -19,6 +19,7 @@ from comarl.nets.cells import (
     AbstractCell,
     CellKind,
     Feedforward,
+    Gates,
     MinGRU,
     _associative,
     _one_by_one,
@@ -39,24 +40,26 @@ def sigmoid(x: Array) -> Array:
     return 1 / (1 + jnp.exp(-x))
 
 
-def naive_gru(weight: Array, bias: Array, h: Array, gates: Array, first: Array) -> Array:
+def naive_gru(weight: Array, biases: Array, h: Array, gates: Gates, first: Array) -> Array:
     """Cho et al. 2014 as PyTorch writes it, step by step in Python, for autodiff to go through."""
     out = []
     n = weight.shape[0]
-    for g, reset in zip(gates, first, strict=True):
+    b_r, b_z, b_n, b_hn = biases[:, None]
+    for x_r, x_z, x_n, reset in zip(*gates, first, strict=True):
         h = jnp.where(reset.reshape(-1, 1), 0.0, h)
-        r = sigmoid(g[:, :n] + h @ weight[:, :n])
-        z = sigmoid(g[:, n : 2 * n] + h @ weight[:, n : 2 * n])
-        c = jnp.tanh(g[:, 2 * n :] + r * (h @ weight[:, 2 * n :] + bias[None]))
+        r = sigmoid(x_r + b_r + h @ weight[:, :n])
+        z = sigmoid(x_z + b_z + h @ weight[:, n : 2 * n])
+        c = jnp.tanh(x_n + b_n + r * (h @ weight[:, 2 * n :] + b_hn))
         h = (1 - z) * c + z * h
         out.append(h)
     return jnp.stack(out)
 
 
-def random_arguments(key: Array) -> tuple[Array, Array, Array, Array]:
-    shapes = ((H, 3 * H), (H,), (B, H), (T, B, 3 * H))
-    weight, bias, h0, gates = (jax.random.normal(k, s) for k, s in zip(jax.random.split(key, 4), shapes, strict=True))
-    return weight, bias, h0, gates
+def random_arguments(key: Array) -> tuple[Array, Array, Array, Gates]:
+    shapes = ((H, 3 * H), (4, H), (B, H), *[(T, B, H)] * 3)
+    keys = jax.random.split(key, len(shapes))
+    weight, biases, h0, *gates = (jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True))
+    return weight, biases, h0, tuple(gates)
 
 
 def test_gru_equals_equinox_with_the_same_weights() -> None:
@@ -96,7 +99,7 @@ def test_lstm_equals_equinox_with_the_same_weights() -> None:
 def value_and_gradient(f: Any) -> Any:
     """Of a function with a different cotangent at every output."""
 
-    def total(*a: Array) -> tuple[Array, Array]:
+    def total(*a: Any) -> tuple[Array, Array]:
         h = f(*a)
         return (jnp.cos(jnp.arange(h.size)).reshape(h.shape) * jnp.sin(h)).sum(), h
 
@@ -120,7 +123,8 @@ def test_gru_scan_and_its_gradient_equal_the_loop_and_autodiff(first: Array) -> 
     arguments = random_arguments(jax.random.key(2))
     ((_, got), got_gradient), ((_, want), want_gradient) = WRITTEN(*arguments, first), AUTODIFF(*arguments, first)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
-    for name, g, w in zip(("weight", "bias", "h0", "gates"), got_gradient, want_gradient, strict=True):
+    names = ("weight", "biases", "h0", "x_r", "x_z", "x_n")
+    for name, g, w in zip(names, *map(jax.tree.leaves, (got_gradient, want_gradient)), strict=True):
         np.testing.assert_allclose(g, w, rtol=1e-3, atol=1e-5, err_msg=name)
     flows = np.asarray(got_gradient[2]).any(-1)  # a reset on the first step cuts off h0
     np.testing.assert_array_equal(flows, np.broadcast_to(~first[0], B))
@@ -133,14 +137,15 @@ def test_gru_scan_gradient_holds_under_vmap() -> None:
     _, got = jax.vmap(WRITTEN)(*stacked, firsts)
     for i in range(3):
         _, want = AUTODIFF(*jax.tree.map(lambda x, i=i: x[i], stacked), firsts[i])
-        for g, w in zip(got, want, strict=True):
+        for g, w in zip(*map(jax.tree.leaves, (got, want)), strict=True):
             np.testing.assert_allclose(g[i], w, rtol=1e-3, atol=1e-5)
 
 
 def test_gru_scan_takes_any_leading_axes() -> None:
-    weight, bias, h0, gates = random_arguments(jax.random.key(6))
-    split = gru_scan(weight, bias, h0.reshape(B, 1, H), gates.reshape(T, B, 1, 3 * H), RESETS)
-    np.testing.assert_allclose(split[:, :, 0], gru_scan(weight, bias, h0, gates, RESETS), rtol=1e-5, atol=1e-6)
+    weight, biases, h0, gates = random_arguments(jax.random.key(6))
+    one_more = tuple(x[:, :, None] for x in gates)
+    split = gru_scan(weight, biases, h0[:, None], one_more, RESETS)
+    np.testing.assert_allclose(split[:, :, 0], gru_scan(weight, biases, h0, gates, RESETS), rtol=1e-5, atol=1e-6)
 
 
 def test_lstm_clears_both_halves_of_its_memory() -> None:
@@ -156,12 +161,16 @@ def state_of(cell: AbstractCell, fill: float) -> Any:
     return jax.tree.map(lambda x: jnp.full_like(x, fill), cell.initial_state((B,)))
 
 
+def at(tree: Any, index: Any) -> Any:
+    return jax.tree.map(lambda x: x[index], tree)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reset_in_the_middle_is_a_new_beginning(kind: CellKind) -> None:
     cell = make_cell(kind, IN, H, key=KEY)
     gates = cell.project(X)
     _, whole = cell.scan(state_of(cell, 2.0), gates, jnp.arange(T) == 3)
-    _, tail = cell.scan(cell.initial_state((B,)), gates[3:], jnp.zeros(T - 3, bool))
+    _, tail = cell.scan(cell.initial_state((B,)), at(gates, slice(3, None)), jnp.zeros(T - 3, bool))
     np.testing.assert_allclose(whole[3:], tail, rtol=1e-5, atol=1e-6)
 
 
@@ -171,8 +180,8 @@ def test_each_sequence_has_its_own_resets(kind: CellKind) -> None:
     gates, start, first = cell.project(X), state_of(cell, 0.5), FIRSTS["each"]
     end, whole = cell.scan(start, gates, first)
     for b in range(B):
-        alone = cell.scan(jax.tree.map(lambda x, b=b: x[b], start), gates[:, b], first[:, b])
-        together = (jax.tree.map(lambda x, b=b: x[b], end), whole[:, b])
+        alone = cell.scan(at(start, b), at(gates, (slice(None), b)), first[:, b])
+        together = (at(end, b), whole[:, b])
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), together, alone)
 
 
@@ -181,8 +190,8 @@ def test_one_scan_equals_two_halves(kind: CellKind) -> None:
     cell = make_cell(kind, IN, H, key=KEY)
     gates, start = cell.project(X), state_of(cell, 0.5)
     end, whole = cell.scan(start, gates, RESETS)
-    middle, head = cell.scan(start, gates[:2], RESETS[:2])
-    end_of_halves, tail = cell.scan(middle, gates[2:], RESETS[2:])
+    middle, head = cell.scan(start, at(gates, slice(2)), RESETS[:2])
+    end_of_halves, tail = cell.scan(middle, at(gates, slice(2, None)), RESETS[2:])
     np.testing.assert_allclose(whole, jnp.concatenate([head, tail]), rtol=1e-5, atol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), end, end_of_halves)
 
@@ -213,7 +222,7 @@ def test_scanning_is_stepping_where_no_episode_begins(kind: CellKind) -> None:
     gates, state = cell.project(X), state_of(cell, 0.3)
     end, want = cell.scan(state, gates, jnp.zeros(T, bool))
     for t in range(T):
-        state, got = cell.step(state, gates[t])
+        state, got = cell.step(state, at(gates, t))
         np.testing.assert_allclose(got, want[t], rtol=1e-5, atol=1e-6)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(end), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -236,7 +245,7 @@ def naive_mingru(h: Array, gates: Array, first: Array) -> Array:
 
 
 def mingru_scan(h: Array, gates: Array, first: Array) -> Array:
-    return make_cell("mingru", IN, H, key=KEY).scan(h, gates, first)[1]
+    return make_cell("mingru", IN, H, key=KEY).scan(h, tuple(jnp.split(gates, 2, axis=-1)), first)[1]
 
 
 def with_gradient(scan: Any) -> Any:

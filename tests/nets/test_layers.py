@@ -1,8 +1,12 @@
 """Linear layers, layer normalisation and small networks."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jaxtyping import Array
 
 from comarl.nets.layers import MLP, LayerNorm, Linear
 from tests.by_hand import layer_norm
@@ -19,15 +23,25 @@ def test_linear_is_the_product_and_the_bias_on_any_leading_axes() -> None:
     assert layer(x[0, 0]).shape == (2,)
 
 
-def test_linears_gradients_are_sums_over_the_rows_of_any_leading_axes() -> None:
+def in_two_parts(layer: Linear, x: Array) -> Array:
+    return jnp.concatenate(layer.split(x, 2), axis=-1)
+
+
+def mapped(f: Any) -> Any:
+    return jax.vmap(f, in_axes=(None, 0))
+
+
+@pytest.mark.parametrize("call", [Linear.__call__, in_two_parts])
+@pytest.mark.parametrize("outputs", [2, 4])
+def test_linears_gradients_are_sums_over_the_rows_of_any_leading_axes(call: Any, outputs: int) -> None:
     """By hand: dL/dw = Σ x dL/dyᵀ and dL/dx = w dL/dy, row by row; mapped calls have the same."""
-    layer = Linear(3, 2, key=KEY)
-    x, dy = jax.random.normal(KEY, (4, 5, 3)), jax.random.normal(jax.random.key(1), (4, 5, 2))
-    rows = list(zip(np.asarray(x).reshape(-1, 3), np.asarray(dy).reshape(-1, 2), strict=True))
+    layer = Linear(3, outputs, key=KEY)
+    x, dy = jax.random.normal(KEY, (4, 5, 3)), jax.random.normal(jax.random.key(1), (4, 5, outputs))
+    rows = list(zip(np.asarray(x).reshape(-1, 3), np.asarray(dy).reshape(-1, outputs), strict=True))
     weight, bias = sum(np.outer(*row) for row in rows), sum(d for _, d in rows)
-    mapped = lambda f: jax.vmap(f, in_axes=(None, 0))  # noqa: E731
-    for call in (Linear.__call__, mapped(Linear.__call__), mapped(mapped(Linear.__call__))):
-        by_layer, by_x = jax.vjp(call, layer, x)[1](dy)
+    for each in (call, mapped(call), mapped(mapped(call))):
+        np.testing.assert_allclose(each(layer, x), layer(x), rtol=1e-5, atol=1e-6)
+        by_layer, by_x = jax.vjp(each, layer, x)[1](dy)
         np.testing.assert_allclose(by_layer.weight, weight, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(by_layer.bias, bias, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(by_x, np.asarray(dy) @ np.asarray(layer.weight).T, rtol=1e-5, atol=1e-6)

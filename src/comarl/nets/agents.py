@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from comarl.nets.cells import AbstractCell, CellKind, make_cell
+from comarl.nets.cells import AbstractCell, CellKind, Gates, make_cell
 from comarl.nets.layers import LayerNorm, Linear
 from comarl.nets.sharing import Shared, Sharing
 from comarl.types import Action, EnvSpec, TimeStep, action_features
@@ -72,7 +72,7 @@ class Body(eqx.Module):
         memory, hidden = self.cell.step(memory, self._gates(x))
         return memory, self._utilities(hidden)
 
-    def _gates(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch gates"]:
+    def _gates(self, x: Float[Array, "*batch inputs"]) -> Gates:
         encoded = self.encoder(x)
         if self.norms is not None:
             encoded = self.norms[0](encoded)

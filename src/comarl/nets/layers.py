@@ -1,5 +1,6 @@
 """Linear maps and small networks on arrays with any leading axes."""
 
+import functools
 import math
 
 import equinox as eqx
@@ -34,7 +35,12 @@ class Linear(eqx.Module):
         # transposed copy of dL/dy.
         rows = x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x
         y = (rows @ weight).reshape(*x.shape[:-1], -1)
-        return y if self.bias is None else y + _rank_like(self.bias, y)
+        return y if self.bias is None else _plus(y, self.bias)
+
+    def split(self, x: Float[Array, "*batch inputs"], parts: int) -> tuple[Float[Array, "*batch part"], ...]:
+        """The same in so many equal parts, as products of their own: nothing has to be cut out of a wider array."""
+        ys = products(x, tuple(jnp.split(self.weight, parts, axis=-1)))
+        return ys if self.bias is None else tuple(map(_plus, ys, jnp.split(self.bias, parts)))
 
 
 class LayerNorm(eqx.Module):
@@ -73,6 +79,51 @@ class MLP(eqx.Module):
 def hypernet(state_dim: int, outputs: int, *, layers: int, hidden: int, key: PRNGKeyArray) -> MLP:
     """From the state to weights of a mixer: so many linear layers with ReLU between them."""
     return MLP((state_dim, *(hidden,) * (layers - 1), outputs), key=key)
+
+
+def products(
+    x: Float[Array, "*batch inputs"], weights: tuple[Float[Array, "inputs _"], ...]
+) -> tuple[Float[Array, "*batch _"], ...]:
+    """``x @ weight`` for each of the weights, whose gradients are made by :func:`weight_gradients`."""
+    rows = x.reshape(-1, x.shape[-1])
+    return tuple(y.reshape(*x.shape[:-1], -1) for y in _products(rows, weights))
+
+
+@jax.custom_vjp
+def _products(x: Float[Array, "rows inputs"], weights: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(x @ weight for weight in weights)
+
+
+def _products_forward(
+    x: Array, weights: tuple[Array, ...]
+) -> tuple[tuple[Array, ...], tuple[Array, tuple[Array, ...]]]:
+    return _products(x, weights), (x, weights)
+
+
+def _products_backward(
+    saved: tuple[Array, tuple[Array, ...]], d_y: tuple[Array, ...]
+) -> tuple[Array, tuple[Array, ...]]:
+    x, weights = saved
+    d_x = functools.reduce(jnp.add, (d @ weight.T for d, weight in zip(d_y, weights, strict=True)))
+    return d_x, weight_gradients(x, d_y)
+
+
+_products.defvjp(_products_forward, _products_backward)
+
+
+def weight_gradients(
+    x: Float[Array, "*batch inputs"], d_y: tuple[Float[Array, "*batch _"], ...]
+) -> tuple[Float[Array, "inputs _"], ...]:
+    """dL/dW of each y = x W, from its dL/dy.
+
+    ``x`` is transposed once and kept so: XLA's CPU backend would pack it anew for each of the products.
+    """
+    columns = jax.lax.optimization_barrier(x.reshape(-1, x.shape[-1]).T)
+    return tuple(columns @ d.reshape(-1, d.shape[-1]) for d in d_y)
+
+
+def _plus(y: Array, bias: Array) -> Array:
+    return y + _rank_like(bias, y)
 
 
 def _rank_like(vector: Array, like: Array) -> Array:
