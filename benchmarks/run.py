@@ -38,9 +38,14 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 """Method, environment, and settings in place of the preset's."""
 
 
-def main(case: str = "") -> None:
-    """Measure every case, each in a process of its own; with ``case`` that one alone, onto standard output."""
+def main(case: str = "", cores: str = "") -> None:
+    """Measure every case, each in a process of its own; with ``case`` that one alone, onto standard output.
+
+    With ``cores`` it is kept to so many of them, where the system can.
+    """
     if case:
+        if cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
         print(json.dumps(measure_here(*CASES[case])))
         return
     report: dict[str, Any] = {"rounds": ROUNDS, "cases": {}}
@@ -48,6 +53,8 @@ def main(case: str = "") -> None:
         print(f"measuring {name} …", file=sys.stderr)
         measured = json.loads(output([sys.executable, __file__, name]))
         report["machine"] = measured.pop("machine")
+        one_core = json.loads(output([sys.executable, __file__, name, "1"]))
+        measured["one_core"] = {part: one_core[part] for part in ("phases", "rates", "peak")}
         report["cases"][name] = measured | {"start_up": start_up(method, env, settings)}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -129,16 +136,20 @@ def table(report: dict[str, Any]) -> str:
     from comarl.report.speed import short
 
     lines = [
-        "| | env steps/s, environments alone | env steps/s, acting | updates/s | share of matrix-product peak "
-        "| compile | start-up: cold, warm cache | memory: cold, warm cache |",
+        "| | env steps/s, environments alone | env steps/s, acting | updates/s "
+        "| share of matrix-product peak: one core, all | compile | start-up: cold, warm cache "
+        "| memory: cold, warm cache |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, case in report["cases"].items():
-        rates, share = case["rates"], case["phases"]["update"]["share"]
-        cells = [short(rates[x]["median"]) for x in ("env_steps_alone", "env_steps_acting", "updates")]
+        cells = [short(case["rates"][x]["median"]) for x in ("env_steps_alone", "env_steps_acting", "updates")]
+        shares = [
+            f"{of['phases']['update']['share']['median']:.0%} of {short(of['peak']['median'])}"
+            for of in (case["one_core"], case)
+        ]
         cold, warm = case["start_up"]["cold"], case["start_up"]["warm"]
         lines.append(
-            f"| {name} | {' | '.join(cells)} | {share['median']:.0%} of {short(case['peak']['median'])} GFLOP/s | "
+            f"| {name} | {' | '.join(cells)} | {', '.join(shares)} GFLOP/s | "
             f"{cold['compile_seconds']:.1f} s | {cold['seconds']:.1f}, {warm['seconds']['median']:.1f} s | "
             f"{cold['memory_gb']:.2f}, {warm['memory_gb']['median']:.2f} GB |"
         )

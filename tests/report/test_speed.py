@@ -37,6 +37,7 @@ def test_the_gradient_of_a_product_takes_two_more() -> None:
     forward = phase(loss, *args).operations
     assert forward == 2 * 5 * 3 * 4
     assert phase(jax.grad(loss, argnums=(0, 1)), *args).operations == 3 * forward
+    assert phase(loss, *args, turns=2).operations == forward / 2
 
 
 def test_calls_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +80,17 @@ def test_phases() -> None:
     assert phases["evaluation"]["gflop"] is None
     assert result["rates"]["updates"]["median"] == pytest.approx(1 / phases["update"]["seconds"]["median"])
     assert result["rates"]["env_steps_alone"]["median"] == pytest.approx(8 / phases["environment"]["seconds"]["median"])
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_update_is_one_of_those_that_a_program_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "alternate", lambda calls, rounds: {name: [1.0] * rounds for name in calls})
+    config = with_settings(RunConfig(method="vdn", env="two-step"), TINY | REPLAYED)
+    result = measure(config, rounds=2)
+    phases = result["phases"]
+    assert phases["sample"]["seconds"]["median"] == 1
+    assert phases["update"]["seconds"]["median"] == 1 / speed.UPDATES
+    assert result["rates"]["updates"]["median"] == speed.UPDATES
 
 
 @pytest.mark.usefixtures("quick")

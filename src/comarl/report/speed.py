@@ -39,6 +39,8 @@ from comarl.types import Action, Trajectory
 
 PEAK_SIDE = 2048
 """Side of the square matrices whose product is the machine's peak."""
+UPDATES = 8
+"""How many updates one program makes where they are timed."""
 SHORTEST = 0.02
 """Seconds that a phase is repeated for in every round, at least."""
 
@@ -71,13 +73,15 @@ class Phase(NamedTuple):
     """A part of training, compiled and warm.
 
     Attributes:
-        call: runs it once and waits for it.
-        operations: multiplications and additions of its matrix products; None where a loop's length is not known
-            beforehand.
+        call: runs it ``turns`` times, which is mostly once, and waits for it.
+        operations: multiplications and additions of the matrix products of a turn; None where a loop's length is not
+            known beforehand.
+        turns: how often a call runs it.
     """
 
     call: Callable[[], Any]
     operations: float | None
+    turns: int = 1
 
 
 def measure(config: RunConfig, rounds: int) -> dict[str, Any]:
@@ -99,6 +103,7 @@ def measure(config: RunConfig, rounds: int) -> dict[str, Any]:
     calls = {name: part.call for name, part in phases.items()}
     seconds = alternate(calls | {"peak": jitted(lambda a: a @ a, side)}, rounds)
     peak = [2 * PEAK_SIDE**3 / s for s in seconds.pop("peak")]
+    seconds = {name: [s / phases[name].turns for s in took] for name, took in seconds.items()}
     operations = {name: part.operations for name, part in phases.items()}
     if "loss" in phases:  # the gradient was timed, which holds the loss
         seconds["backward"] = [b - a for a, b in zip(seconds["loss"], seconds["backward"], strict=True)]
@@ -155,6 +160,13 @@ def training_phases(driver: OnDevice, run: RunState) -> dict[str, Phase]:
     def evaluate(state: Any) -> Any:
         return play(driver.env, algorithm.policy(state, 0), evaluation_keys(driver.episodes))
 
+    def updates(state: Any, batch: Batch, key: PRNGKeyArray) -> Any:
+        def one(state: Any, _: None) -> tuple[Any, Any]:
+            update = algorithm.update(state, batch, key)
+            return update.state, (update.metrics, update.error)
+
+        return jax.lax.scan(one, state, length=UPDATES)
+
     def environment(state: Any, action: Array, key: PRNGKeyArray) -> Any:
         return _steps(AutoReset(driver.env), state, action, key)
 
@@ -167,7 +179,8 @@ def training_phases(driver: OnDevice, run: RunState) -> dict[str, Phase]:
         "environment": phase(environment, run.actors.env, trajectory.action, key),
         "act": phase(act, run.learner, run.actors, key),
         "sample": phase(memory.sample, stored, now, now, key),
-        "update": phase(algorithm.update, run.learner, batch, key),
+        # Several in a program, as in training: each program has to find memory for what it computes in between.
+        "update": phase(updates, run.learner, batch, key, turns=UPDATES),
         **learning_phases(algorithm, run.learner, batch),
         # It ends with its last episode: nobody knows beforehand how often its loop runs.
         "evaluation": phase(evaluate, run.learner)._replace(operations=None),
@@ -249,9 +262,9 @@ def _loss_phases(
     }
 
 
-def phase(f: Callable[..., Any], *args: Any) -> Phase:
-    """``f(*args)``, compiled and warm, and the products that it counts."""
-    return Phase(jitted(f, *args), products(jax.make_jaxpr(f)(*args).jaxpr))
+def phase(f: Callable[..., Any], *args: Any, turns: int = 1) -> Phase:
+    """``f(*args)``, compiled and warm, and the products that it counts; it is so many turns of what is timed."""
+    return Phase(jitted(f, *args), products(jax.make_jaxpr(f)(*args).jaxpr) / turns, turns)
 
 
 def jitted(f: Callable[..., Any], *args: Any) -> Callable[[], Any]:
