@@ -41,10 +41,14 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 def main(case: str = "", cores: str = "") -> None:
     """Measure every case, each in a process of its own; with ``case`` that one alone, onto standard output.
 
-    With ``cores`` it is kept to so many of them, where the system can.
+    With ``cores`` it is kept to so many of them, which not every system can do.
     """
     if case:
-        if cores and hasattr(os, "sched_setaffinity"):
+        if cores:
+            if not hasattr(os, "sched_setaffinity"):
+                raise SystemExit(
+                    "error: a share of one core's peak needs a system that keeps a process to it, as Linux does"
+                )
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
         print(json.dumps(measure_here(*CASES[case])))
         return
