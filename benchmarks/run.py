@@ -41,14 +41,12 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 def main(case: str = "", cores: str = "") -> None:
     """Measure every case, each in a process of its own; with ``case`` that one alone, onto standard output.
 
-    With ``cores`` it is kept to so many of them, which not every system can do.
+    With ``cores`` it is kept to so many of them.
     """
+    if not hasattr(os, "sched_setaffinity"):  # said at once, and not after the first case
+        raise SystemExit("error: a share of one core's peak needs a system that keeps a process to it, as Linux does")
     if case:
         if cores:
-            if not hasattr(os, "sched_setaffinity"):
-                raise SystemExit(
-                    "error: a share of one core's peak needs a system that keeps a process to it, as Linux does"
-                )
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
         print(json.dumps(measure_here(*CASES[case])))
         return

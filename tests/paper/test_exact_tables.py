@@ -53,7 +53,7 @@ def test_qplex_3_least_squares(method: str) -> None:
 
 @pytest.mark.parametrize(("game", "lost", "safe"), [("qtran", 0, 0), ("qplex-3", 2, 6)])
 def test_qplex_learns_the_whole_table(game: str, lost: int, safe: int) -> None:
-    """On QPLEX-3 two of fifty seeds stay where utilities tie; last bits decide which (docs/methods/qplex.md).
+    """On QPLEX-3 two of fifty seeds stay where utilities tie (docs/methods/qplex.md).
 
     More than two of ten would be lost by chance once in 150 times.
     """

@@ -113,7 +113,7 @@ MEASURED = {
         "qmix-ns": "6 on 10 of 10 seeds: at the saddle where B and C tie, within .078",
         "qmix-lin": "6 on 7 and 0 on 3 of 10 seeds (B and C tie exactly); table within .073",
         "joint": "8 on 10 of 10 seeds, as exact; table within .001",
-        "qplex": "8 on 9 of 10 seeds (48 of 50), as exact, and 6 on 1, whose utilities tie; table where 8 within .015",
+        "qplex": "8 on 9 of 10 seeds (48 of 50), as exact, and 6 on 1, whose utilities tie; table within .015 where 8",
         "qatten": "6 on 8 of 10 seeds and 0 on 2, which tie exactly; table within .045",
         "qtran-base": "8 on 10 of 10 seeds, as exact; Q_jt within .001",
         "qtran-alt": "8 on 10 of 10 seeds, as exact; Q_jt within .001",
